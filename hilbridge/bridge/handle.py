@@ -1,0 +1,405 @@
+"""A handle: an open device, as an application holds it.
+
+Every call ends: with its bytes, or with an exception that names the culprit. `timeout` is in seconds, 5 by default, and
+None means "until cancelled". It is a deadline for the whole call, enforced by the calling thread; when it passes, the
+request is cancelled and `DeviceTimeout` is raised. Nothing has been consumed then, and ``.partial`` shows what was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request
+from hilbridge.bridge.translate import fault_of, from_nt_status
+from hilbridge.model import ntddser as ser
+from hilbridge.model.codes import DO_STREAM_READ, FO_CLEANUP_COMPLETE, IrpMajor
+from hilbridge.model.errors import (
+    BridgeClosed,
+    DeviceFault,
+    DeviceTimeout,
+    HilbridgeError,
+    NtStatusError,
+    UsageFault,
+)
+from hilbridge.model.file import FileObject
+from hilbridge.model.hardware import MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI
+from hilbridge.model.ioctl import ioctl_function
+from hilbridge.model.status import STATUS_BUFFER_OVERFLOW, STATUS_SUCCESS, STATUS_TIMEOUT
+
+if TYPE_CHECKING:
+    from hilbridge.bridge.bridge import Bridge
+    from hilbridge.bridge.console import Console
+
+LONGEST_LINE = 1 << 16
+READ_SOME = 1 << 16
+
+
+class Handle:
+    """An open device. Methods may be called from several threads; close it when done, or use it in a ``with`` block."""
+
+    def __init__(self, bridge: Bridge, file: FileObject, name: str, *, owns_bridge: bool = False) -> None:
+        self.bridge = bridge
+        self.io = bridge.io
+        self.file = file
+        self.name = name
+        self._ke = bridge.ke
+        self._owns_bridge = owns_bridge
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.name}{' (closed)' if self.closed else ''}>"
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, n: int, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
+        """Exactly `n` bytes; fewer only if SERIAL_TIMEOUTS, set by an IOCTL, say so.
+
+        `DeviceGone` if the device goes first: what it had said is in ``.partial``.
+        """
+        request = self._read(f"read({n})", n, 0, b"", timeout)
+        data = request.data
+        if len(data) == n or request.status == STATUS_TIMEOUT:
+            return data
+        stack = self.file.device_object.device_stack
+        if stack.removed is not None:
+            raise fault_of(stack.removed.status, self.file, request.what, self.name, self._id(request), data)
+        return data
+
+    def read_some(self, max: int = READ_SOME, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:  # noqa: A002 - as in the docs
+        """At least one byte, at most `max`: what is there, or the next that comes."""
+        self._must_stream("read_some")
+        return self._read(f"read_some({max})", max, 1, b"", timeout).data
+
+    def read_until(
+        self,
+        terminator: bytes = b"\n",
+        *,
+        max: int = LONGEST_LINE,  # noqa: A002 - as in the docs
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> bytes:
+        """Everything up to and including `terminator`; `UsageFault` if `max` bytes came without it (in ``.partial``)."""
+        if not terminator:
+            raise UsageFault("read_until needs a terminator; read_some() reads what is there")
+        self._must_stream("read_until")
+        request = self._read(f"read_until({terminator!r})", max, 0, bytes(terminator), timeout)
+        data = request.data
+        if request.status == STATUS_SUCCESS and data.endswith(terminator):
+            return data
+        if request.status == STATUS_BUFFER_OVERFLOW:
+            raise UsageFault(
+                f"{request.what} on {self.name}: {max} bytes came without it; pass a larger max", partial=data
+            )
+        raise fault_of(self._removal_status(request), self.file, request.what, self.name, self._id(request), data)
+
+    def readline(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
+        """A line with its newline."""
+        return self.read_until(b"\n", timeout=timeout)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Lines, for as long as the device is there. A line must come within the default time-out."""
+        while True:
+            yield self.readline()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
+        """All of `data`; returns its length. On a time-out ``.information`` says how much the device has accepted."""
+        request = self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data)
+        self._finish(request, timeout)
+        return request.information
+
+    def flush(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Wait until everything that was written has left the port."""
+        self._finish(self._submit(Request(self, "flush"), self.io.submit_simple, IrpMajor.FLUSH_BUFFERS), timeout)
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def ioctl(
+        self,
+        code: int,
+        data: bytes | bytearray | memoryview = b"",
+        *,
+        size: int = 0,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> bytes:
+        """A device control request: `data` goes in, up to `size` bytes come out."""
+        request = self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data)
+        self._finish(request, timeout)
+        return request.data
+
+    def set(
+        self,
+        *,
+        baudrate: int | None = None,
+        bytesize: int | None = None,
+        parity: str | None = None,
+        stopbits: float | None = None,
+    ) -> None:
+        """Change line settings, behind what has been written. Names and values are pyserial's."""
+        if baudrate is not None:
+            if not 0 < baudrate <= ser.MAXULONG:
+                raise UsageFault(f"baudrate {baudrate} on {self.name}: a rate is a positive number of bits per second")
+            self._set(f"set(baudrate={baudrate})", ser.IOCTL_SERIAL_SET_BAUD_RATE, ser.pack_ulong(baudrate))
+        if bytesize is not None or parity is not None or stopbits is not None:
+            now = ser.SerialLineControl.unpack(self.ioctl(ser.IOCTL_SERIAL_GET_LINE_CONTROL, size=3))
+            if parity is not None and parity not in ser.PARITY:
+                raise UsageFault(f"parity {parity!r}: use one of {', '.join(ser.PARITY)}")
+            if stopbits is not None and float(stopbits) not in ser.STOP_BITS:
+                raise UsageFault(f"stopbits {stopbits!r}: use 1, 1.5 or 2")
+            control = ser.SerialLineControl(
+                now.stop_bits if stopbits is None else ser.STOP_BITS[float(stopbits)],
+                now.parity if parity is None else ser.PARITY[parity],
+                now.word_length if bytesize is None else bytesize,
+            )
+            self._set("set(format)", ser.IOCTL_SERIAL_SET_LINE_CONTROL, control.pack())
+
+    def _set(self, what: str, code: int, data: bytes) -> None:
+        request = self._submit(Request(self, what), self.io.submit_ioctl, code, data)
+        self._finish(request, DEFAULT_TIMEOUT)
+
+    @property
+    def baudrate(self) -> int:
+        """Bits per second."""
+        return ser.unpack_ulong(self.ioctl(ser.IOCTL_SERIAL_GET_BAUD_RATE, size=4))
+
+    @property
+    def dtr(self) -> bool:
+        """The DTR output, as it was set last."""
+        return bool(ser.unpack_ulong(self.ioctl(ser.IOCTL_SERIAL_GET_DTRRTS, size=4)) & ser.SERIAL_DTR_STATE)
+
+    @dtr.setter
+    def dtr(self, on: bool) -> None:
+        self.ioctl(ser.IOCTL_SERIAL_SET_DTR if on else ser.IOCTL_SERIAL_CLR_DTR)
+
+    @property
+    def rts(self) -> bool:
+        """The RTS output, as it was set last."""
+        return bool(ser.unpack_ulong(self.ioctl(ser.IOCTL_SERIAL_GET_DTRRTS, size=4)) & ser.SERIAL_RTS_STATE)
+
+    @rts.setter
+    def rts(self, on: bool) -> None:
+        self.ioctl(ser.IOCTL_SERIAL_SET_RTS if on else ser.IOCTL_SERIAL_CLR_RTS)
+
+    def _modem_status(self, bit: int) -> bool:
+        return bool(ser.unpack_ulong(self.ioctl(ser.IOCTL_SERIAL_GET_MODEMSTATUS, size=4)) & bit)
+
+    @property
+    def cts(self) -> bool:
+        """The CTS input."""
+        return self._modem_status(MSR_CTS)
+
+    @property
+    def dsr(self) -> bool:
+        """The DSR input."""
+        return self._modem_status(MSR_DSR)
+
+    @property
+    def ri(self) -> bool:
+        """The ring indicator."""
+        return self._modem_status(MSR_RI)
+
+    @property
+    def cd(self) -> bool:
+        """The carrier detect input."""
+        return self._modem_status(MSR_DCD)
+
+    def set_break(self, on: bool) -> None:
+        """Hold the line in the break state, or let it go. For a break of a certain length see the how-to on timing."""
+        self.ioctl(ser.IOCTL_SERIAL_SET_BREAK_ON if on else ser.IOCTL_SERIAL_SET_BREAK_OFF)
+
+    @property
+    def in_waiting(self) -> int:
+        """Bytes that this handle could read now."""
+        return ser.SerialStatus.unpack(self.ioctl(ser.IOCTL_SERIAL_GET_COMMSTATUS, size=20)).amount_in_in_queue
+
+    @property
+    def out_waiting(self) -> int:
+        """Bytes that have been written and not been sent, as far as the OS says."""
+        return ser.SerialStatus.unpack(self.ioctl(ser.IOCTL_SERIAL_GET_COMMSTATUS, size=20)).amount_in_out_queue
+
+    def purge(self, *, rx: bool = True, tx: bool = True) -> None:
+        """Throw away what has not been read, cancel what has not been written."""
+        mask = (ser.SERIAL_PURGE_RXCLEAR | ser.SERIAL_PURGE_RXABORT if rx else 0) | (
+            ser.SERIAL_PURGE_TXCLEAR | ser.SERIAL_PURGE_TXABORT if tx else 0
+        )
+        if mask:
+            self.ioctl(ser.IOCTL_SERIAL_PURGE, ser.pack_ulong(mask))
+
+    def console(self, prompt: str | None = None, **options: Any) -> Console[str]:
+        """An expect-like console on this handle; options are those of `hilbridge.bridge.console.Console`."""
+        from hilbridge.bridge.console import Console
+
+        console: Console[str] = Console(self, prompt=prompt, **options)
+        return console
+
+    def now(self) -> float:
+        """The bridge's monotonic clock, in seconds."""
+        return self._ke.clock.now() / 1e9
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def submit_read(self, n: int, *, minimum: int = 0, terminator: bytes = b"") -> Request:
+        """Start a read and go on. See `hilbridge.model.parameters.ReadParameters` for `minimum` and `terminator`."""
+        if n < 0:
+            raise UsageFault(f"cannot read {n} bytes")
+        if minimum or terminator:
+            self._must_stream("submit_read(minimum=, terminator=)")
+        request = Request(self, f"read({n})", n)
+        try:
+            return self._submit(request, self.io.submit_read, n, minimum=minimum, terminator=terminator)
+        except MemoryError:
+            raise UsageFault(f"read({n}) on {self.name}: there is no memory for that many bytes") from None
+
+    def submit_write(self, data: bytes | bytearray | memoryview) -> Request:
+        """Start a write and go on."""
+        return self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data)
+
+    def submit_ioctl(self, code: int, data: bytes | bytearray | memoryview = b"", *, size: int = 0) -> Request:
+        """Start a device control request and go on."""
+        return self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data)
+
+    def cancel_io(self) -> int:
+        """Cancel everything that this handle has outstanding; returns how many requests were asked to end."""
+        return self.io.cancel_io(self.file)
+
+    # -- closing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called, or the bridge has been closed."""
+        return bool(self.file.flags & FO_CLEANUP_COMPLETE)
+
+    def close(self) -> None:
+        """Close: outstanding requests end as cancelled. Closing twice does nothing."""
+        self.bridge.close_handle(self)
+        if self._owns_bridge:
+            self.bridge.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            # The exception that is on its way says what went wrong; one from closing would hide it.
+            with contextlib.suppress(HilbridgeError):
+                self.close()
+
+    def __del__(self) -> None:
+        # A finalizer runs anywhere, also inside the model: it only tells.
+        bridge = getattr(self, "bridge", None)
+        if bridge is not None and not self.closed:
+            bridge.orphaned(self.file, owns_bridge=self._owns_bridge)
+
+    # -- inner parts -------------------------------------------------------------------------------------------------
+
+    def _must_stream(self, method: str) -> None:
+        if not self.file.device_object.top.flags & DO_STREAM_READ:
+            raise UsageFault(f"{method} on {self.name}: its driver reads packets, not a stream; use read(n)")
+
+    def _submit(self, request: Request, submit: Any, *args: Any, **options: Any) -> Request:
+        processor = self._ke.current()
+        processor.inside += 1
+        try:
+            submit(request, *args, **options)
+        except NtStatusError as error:
+            raise from_nt_status(error, request.what, self.name) from None
+        finally:
+            processor.inside -= 1
+        return request
+
+    def _read(self, what: str, n: int, minimum: int, terminator: bytes, timeout: float | None) -> Request:
+        if n < 0:
+            raise UsageFault(f"cannot read {n} bytes")
+        # From here until the bytes are in the caller's hands SIGINT is held back: `inside` is 0 in the wait only.
+        processor = self._ke.current()
+        processor.inside += 1
+        try:
+            request = Request(self, what, n)
+            try:
+                self.io.submit_read(request, n, minimum=minimum, terminator=terminator)
+            except NtStatusError as error:
+                raise from_nt_status(error, what, self.name) from None
+            except MemoryError:
+                raise UsageFault(f"{what} on {self.name}: there is no memory for that many bytes") from None
+            if not request.done and not request.wait_ended(
+                processor, None if timeout is None else round(timeout * 1e9)
+            ):
+                self._timed_out(request, timeout)
+            if processor.sigint and request.data:
+                self.give_back(request.data)
+        finally:
+            processor.inside -= 1
+        if processor.sigint:
+            self._ke.leave(processor)
+        if not request.status.is_success:
+            raise self.fault(request)
+        return request
+
+    def _finish(self, request: Request, timeout: float | None) -> None:
+        processor = self._ke.current()
+        processor.inside += 1
+        try:
+            if not request.done and not request.wait_ended(
+                processor, None if timeout is None else round(timeout * 1e9)
+            ):
+                self._timed_out(request, timeout)
+        finally:
+            processor.inside -= 1
+        if processor.sigint:
+            self._ke.leave(processor)
+        if not request.status.is_success:
+            raise self.fault(request)
+
+    def _timed_out(self, request: Request, timeout: float | None) -> None:
+        """The deadline passed and the request was cancelled. It may have been done just then: that is a success."""
+        if request.disowned:
+            raise self.fault(request)
+        if request.status.is_success and request.status != STATUS_TIMEOUT:
+            return
+        partial = b""
+        with contextlib.suppress(HilbridgeError):
+            if request.capacity and request.what.startswith("read"):
+                partial = self.ioctl(ser.IOCTL_HILBRIDGE_PEEK, size=min(request.capacity, READ_SOME))
+        moved = f"; {request.information} bytes were accepted" if request.what.startswith("write") else ""
+        got = f"; {len(partial)} bytes are there, and stay there" if partial else ""
+        fault = DeviceTimeout(
+            f"{request.what} on {self.name} did not end within {timeout:g} s{got}{moved}",
+            irp_id=self._id(request),
+            partial=partial,
+        )
+        fault.information = request.information
+        raise fault
+
+    def give_back(self, data: bytes) -> None:
+        """Put what a read has brought back to the front of the receive log."""
+        with contextlib.suppress(HilbridgeError):
+            self.ioctl(ser.IOCTL_HILBRIDGE_UNREAD, data)
+
+    def fault(self, request: Request) -> HilbridgeError:
+        """The exception for how a request ended."""
+        if request.status.is_success:
+            return DeviceFault(f"{request.what} on {self.name} ended with {request.status.name}", status=request.status)
+        if self.io.closed is not None and self.closed:
+            return BridgeClosed(f"{request.what} on {self.name}: the bridge was closed", status=request.status)
+        return fault_of(request.status, self.file, request.what, self.name, self._id(request))
+
+    def _removal_status(self, request: Request) -> Any:
+        removed = self.file.device_object.device_stack.removed
+        return removed.status if removed is not None else request.status
+
+    @staticmethod
+    def _id(request: Request) -> int | None:
+        return request.irp.id if request.irp is not None else None
+
+
+_CONTROL_NAMES = {value: name for name, value in vars(ser).items() if name.startswith("IOCTL_")}
+
+
+def _control_name(code: int) -> str:
+    return _CONTROL_NAMES.get(code) or f"I/O control 0x{code:08X} (function {ioctl_function(code)})"

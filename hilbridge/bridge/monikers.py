@@ -1,0 +1,55 @@
+"""What can be plugged in: a moniker names hardware, and says which driver it gets. Schemes are imported when first used."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hilbridge.model.errors import UsageFault
+from hilbridge.model.hardware import Line, LineSettings
+
+_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "xonxoff", "rtscts", "dsrdtr")
+
+
+class Hardware(NamedTuple):
+    """Hardware that has been opened, and the driver that it gets unless told otherwise."""
+
+    line: Line | None
+    driver: str
+
+
+def line_settings(settings: dict[str, object]) -> tuple[LineSettings, dict[str, object]]:
+    """Split keyword settings into line settings and the rest. Raises `UsageFault` for values that cannot be."""
+    known = {key: settings[key] for key in _SETTINGS if key in settings}
+    rest = {key: value for key, value in settings.items() if key not in known}
+    result = LineSettings(**known)  # type: ignore[arg-type]
+    if not isinstance(result.baudrate, int) or isinstance(result.baudrate, bool) or result.baudrate <= 0:
+        raise UsageFault(
+            f"baudrate {result.baudrate!r}: a rate is a positive number of bits per second, such as 115200"
+        )
+    if result.bytesize not in (5, 6, 7, 8):
+        raise UsageFault(f"bytesize {result.bytesize!r}: use 5, 6, 7 or 8")
+    if result.parity not in ("N", "O", "E", "M", "S"):
+        raise UsageFault(f"parity {result.parity!r}: use 'N', 'E', 'O', 'M' or 'S'")
+    if result.stopbits not in (1, 1.5, 2):
+        raise UsageFault(f"stopbits {result.stopbits!r}: use 1, 1.5 or 2")
+    return result, rest
+
+
+def open_hardware(moniker: str, settings: LineSettings, options: dict[str, object]) -> Hardware:
+    """Open what `moniker` names: ``/dev/ttyUSB0``, ``serial:...``, ``socket://...``, ``rfc2217://...``, ``virtual:NAME``."""
+    if moniker.startswith("virtual:"):
+        return _virtual(moniker)
+    from hilbridge.hal.monikers import open_line
+
+    return Hardware(open_line(moniker, settings, **options), "serial")  # type: ignore[arg-type]
+
+
+def _virtual(moniker: str) -> Hardware:
+    name = moniker.partition(":")[2]
+    if name == "null":
+        return Hardware(None, "null")
+    if name in ("loop", "line"):
+        from hilbridge.virtual.line import VirtualLine
+
+        return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
+    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line and null")

@@ -1,0 +1,42 @@
+"""Drivers by name. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+from hilbridge.model.driver import DriverEntry
+from hilbridge.model.errors import DriverFault, UsageFault
+
+DRIVERS = {
+    "serial": "hilbridge.drivers.serial.entry",
+    "null": "hilbridge.drivers.samples.null",
+    "counter": "hilbridge.filters.counter",
+}
+"""Name -> the module that has its ``driver_entry``."""
+
+DriverLike = str | ModuleType | Callable[..., object]
+
+
+def find_driver(driver: DriverLike) -> tuple[str, DriverEntry]:
+    """A driver's name and entry, from a name of ours, ``package.module``, a module, or the ``driver_entry`` itself."""
+    if callable(driver):
+        return getattr(driver, "__module__", "driver").rpartition(".")[2], driver  # type: ignore[return-value]
+    if isinstance(driver, str):
+        name = driver
+        path = DRIVERS.get(driver, driver)
+        if path == driver and "." not in driver:
+            raise UsageFault(
+                f"no driver is called {driver!r}; there are {', '.join(sorted(DRIVERS))}, or use package.module"
+            )
+        try:
+            driver = import_module(path)
+        except ImportError as error:
+            raise UsageFault(f"driver {name!r} could not be imported: {error}") from error
+    else:
+        name = driver.__name__
+    entry = getattr(driver, "driver_entry", None)
+    if not callable(entry):
+        raise DriverFault(f"{driver.__name__} has no driver_entry(driver, parameters)")
+    return name.rpartition(".")[2], entry

@@ -1,0 +1,85 @@
+"""Requests as an application holds them: submitted, waited for, cancelled, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from hilbridge.iomgr.request import CANCEL_GRACE, IoRequest
+from hilbridge.model.errors import DeviceTimeout
+from hilbridge.model.status import STATUS_TIMEOUT
+
+if TYPE_CHECKING:
+    from hilbridge.bridge.handle import Handle
+
+DEFAULT_TIMEOUT = 5.0
+
+
+class Request(IoRequest):
+    """A request that is under way. It ends exactly once; then ``status``, ``information`` and ``data`` stand."""
+
+    __slots__ = ("handle", "what")
+
+    def __init__(self, handle: Handle, what: str, capacity: int = 0) -> None:
+        IoRequest.__init__(self, handle.io, handle.file, capacity)
+        self.handle = handle
+        self.what = what
+
+    def __repr__(self) -> str:
+        return f"<{self.what} on {self.handle.name}: {self.status.name}>"
+
+    def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> bool:
+        """Wait until it has ended; False when `timeout` seconds passed first. The request goes on: `cancel` ends it."""
+        if self.done:
+            return True
+        processor = self.io.ke.current()
+        processor.inside += 1
+        try:
+            nanoseconds = None if timeout is None else round(timeout * 1e9)
+            return self.io.ke.wait(processor, self, nanoseconds, self.file.device_object.device_stack.steering)
+        finally:
+            processor.inside -= 1
+
+    def result(self, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
+        """Wait, and return what the request brought; raises what its status means.
+
+        A read that SERIAL_TIMEOUTS ended early returns what it got, as in Win32.
+        """
+        if not self.wait(timeout):
+            raise DeviceTimeout(
+                f"{self.what} on {self.handle.name} has not ended after {timeout:g} s; cancel() ends it"
+            )
+        if self.status.is_success or self.status == STATUS_TIMEOUT:
+            return self.data
+        raise self.handle.fault(self)
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> bytes:
+        """Cancelling the task cancels the IRP and awaits its end. Its bytes are not lost: a read that ended all the same
+        gives them back to the front of the receive log.
+        """
+        if not self.done:
+            loop = asyncio.get_running_loop()
+            ended = asyncio.Event()
+
+            def tell() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                    loop.call_soon_threadsafe(ended.set)
+
+            self.add_done_callback(tell)
+            try:
+                await ended.wait()
+            except asyncio.CancelledError:
+                self.cancel()
+                try:
+                    await asyncio.wait_for(ended.wait(), CANCEL_GRACE / 1e9)
+                except TimeoutError:
+                    self.disown()
+                if self.data:
+                    self.handle.give_back(self.data)
+                raise
+        return self.result()

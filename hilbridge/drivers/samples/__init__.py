@@ -1,0 +1,1 @@
+"""Sample drivers, each the answer to one "how do I write ...?"."""

@@ -1,0 +1,200 @@
+"""What the serial driver remembers: per device (`SerialExtension`) and per open (`Reader`).
+
+One spin lock, ``lock``, guards all of it but ``inbox``. The ISR runs at DIRQL and must not take that lock; it appends to
+``inbox``, a deque, whose append and popleft are atomic, and everybody who holds the lock empties it first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from hilbridge.drivers.serial.receivelog import ReceiveLog
+from hilbridge.kernel.timer import Ktimer
+from hilbridge.model.errors import HilbridgeError
+from hilbridge.model.hardware import CAUSE_RX, CAUSE_TX, Line, LineSettings
+from hilbridge.model.ntddser import SerialTimeouts
+
+if TYPE_CHECKING:
+    from hilbridge.iomgr.csq import CancelSafeQueue
+    from hilbridge.kernel.dpc import Kdpc
+    from hilbridge.kernel.interrupt import Interrupt
+    from hilbridge.kernel.spinlock import SpinLock
+    from hilbridge.model.device import DeviceObject
+    from hilbridge.model.file import FileObject
+    from hilbridge.model.irp import Irp
+
+LOG_SIZE = 1 << 20
+"""Unread bytes after which a port takes no more, so that the OS's buffer and the flow control push back."""
+
+
+class Reader:
+    """One open with read access: a cursor over the receive log, and the reads that wait.
+
+    ``started`` is the read whose time-outs run: always the oldest of the queue. It has taken nothing yet; its bytes lie in
+    the log until it ends, which is why a cancelled read loses none.
+    """
+
+    __slots__ = (
+        "cursor",
+        "file",
+        "interval_armed",
+        "interval_ms",
+        "interval_timer",
+        "limit",
+        "missed",
+        "queue",
+        "scanned",
+        "started",
+        "started_at",
+        "total_armed",
+        "total_timer",
+    )
+
+    def __init__(self, file: FileObject, cursor: int) -> None:
+        self.file = file
+        self.cursor = cursor
+        self.queue: CancelSafeQueue
+        self.missed = 0
+        """Bytes that this reader lost because it fell behind the others by more than the log holds."""
+        self.started: Irp | None = None
+        self.started_at = 0
+        """Position of the log's end when the started read was started."""
+        self.limit = 0
+        """How many bytes end the started read: its length, or 1 in the "exactly one byte" case."""
+        self.scanned = 0
+        """Position up to which the terminator has been looked for: no byte is searched twice."""
+        self.total_timer = Ktimer()
+        self.total_armed = False
+        self.interval_timer = Ktimer()
+        self.interval_armed = False
+        self.interval_ms = 0
+
+
+class SerialExtension:
+    """DEVICE_EXTENSION of a serial port."""
+
+    __slots__ = (
+        "device",
+        "errors",
+        "gone",
+        "gone_seen",
+        "inbox",
+        "interrupt",
+        "last_rx",
+        "line",
+        "lock",
+        "log",
+        "log_size",
+        "lower",
+        "modem_control",
+        "port_name",
+        "readers",
+        "rx_dpc",
+        "rx_on",
+        "settings",
+        "timeouts",
+        "tx_armed",
+        "tx_dpc",
+        "tx_on",
+        "tx_queue",
+        "tx_started",
+        "tx_timer",
+        "tx_total_timer",
+        "writer",
+    )
+
+    device: DeviceObject[SerialExtension]
+    lower: DeviceObject[Any]
+    tx_queue: CancelSafeQueue
+    rx_dpc: Kdpc
+    tx_dpc: Kdpc
+
+    def __init__(self, lock: SpinLock) -> None:
+        self.lock = lock
+        self.port_name = ""
+        self.line: Line | None = None
+        self.interrupt: Interrupt | None = None
+        self.settings = LineSettings()
+        self.timeouts = SerialTimeouts()
+        self.modem_control = 0
+        self.errors = 0
+        self.gone: HilbridgeError | None = None
+        """Why the line went; set once, under the lock."""
+        self.gone_seen: HilbridgeError | None = None
+        """The same as the ISR, or a write, has seen it: the DPC's news."""
+        # Receiving.
+        self.inbox: deque[bytes] = deque()
+        self.log = ReceiveLog()
+        self.log_size = LOG_SIZE
+        self.last_rx = 0
+        self.rx_on = False
+        self.readers: list[Reader] = []
+        # Sending: `tx_queue` holds writes, flushes and settings in the order of their arrival; `tx_started` is its head.
+        self.writer: FileObject | None = None
+        self.tx_on = False
+        self.tx_started: Irp | None = None
+        self.tx_timer = Ktimer()
+        self.tx_total_timer = Ktimer()
+        self.tx_armed = False
+
+    def absorb(self) -> None:
+        """Move what the ISR has taken from the hardware into the log. Hold the lock."""
+        inbox, log = self.inbox, self.log
+        if not inbox:
+            return
+        while inbox:
+            log.append(inbox.popleft())
+        if len(self.readers) > 1:
+            self._leave_behind()
+
+    def _leave_behind(self) -> None:
+        # With several readers, one that does not read must not hold up the others: past the log's size it loses the
+        # oldest bytes and is told so. A single reader never loses any; for it the port stops taking bytes instead.
+        oldest = self.log.end - self.log_size
+        for reader in self.readers:
+            if reader.cursor < oldest and reader.limit <= self.log_size:
+                reader.missed += oldest - reader.cursor
+                reader.cursor = oldest
+                reader.scanned = max(reader.scanned, oldest)
+
+    def watch_receiver(self) -> None:
+        """Take bytes from the line while some reader has room for them. Hold the lock.
+
+        Otherwise they are left to the OS's buffer and its flow control. The room is that of the log, or of the started
+        read if that is larger: such a read must be able to end. Without any reader nothing is taken; the bytes wait in the
+        OS for who opens the port next.
+        """
+        end = self.log.end
+        room = any(end - r.cursor < self.log_size or end - r.cursor < r.limit for r in self.readers)
+        if room != self.rx_on:
+            self.set_interrupts(rx=room)
+
+    def set_interrupts(self, *, rx: bool | None = None, tx: bool | None = None) -> None:
+        """Program the line's interrupt enable register, while the ISR, which does the same, is kept out."""
+
+        def program() -> None:
+            if rx is not None:
+                self.rx_on = rx
+            if tx is not None:
+                self.tx_on = tx
+            self.program_interrupts()
+
+        if self.interrupt is None:
+            program()
+        else:
+            self.interrupt.synchronize(program)
+
+    def program_interrupts(self) -> None:
+        """The same for the ISR itself."""
+        if self.line is not None:
+            self.line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
+
+    def trim(self) -> None:
+        """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""
+        if self.readers:
+            self.log.trim(min(reader.cursor for reader in self.readers))
+
+    def reader_of(self, file: FileObject | None) -> Reader | None:
+        """The reader that belongs to an open."""
+        return file.fs_context if file is not None else None

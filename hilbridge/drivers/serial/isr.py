@@ -1,0 +1,57 @@
+"""The interrupt service routine and its DPC.
+
+The ISR says False when the line did not interrupt. Otherwise it takes what has arrived, quiets the line, queues the DPC,
+and says True. It runs at DIRQL and takes no lock of the driver.
+"""
+
+from __future__ import annotations
+
+from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.read import complete_all, serve_readers
+from hilbridge.drivers.serial.receive import take_from_line
+from hilbridge.drivers.serial.write import advance
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.interrupt import Interrupt
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.hardware import CAUSE_GONE, CAUSE_RX, CAUSE_TX
+
+
+def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
+    """Service routine. Context: the device extension."""
+    line = extension.line
+    causes = line.causes() if line is not None else 0
+    if not causes or line is None:
+        return False
+    if causes & (CAUSE_RX | CAUSE_GONE):
+        take_from_line(line, extension, everything=causes & CAUSE_GONE != 0)
+    if causes & CAUSE_TX:
+        extension.tx_on = False
+        extension.program_interrupts()
+        interrupt.device.ke.insert_queue_dpc(extension.tx_dpc)
+    if extension.inbox or extension.gone_seen is not None:
+        interrupt.device.ke.insert_queue_dpc(extension.rx_dpc)
+    return True
+
+
+def receive_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
+    """DPC: moves what the ISR took into the log and ends the reads that it satisfies; or ends everything, if the line went.
+
+    The reason of a removal is kept in the extension, not in the DPC's arguments: a DPC that is queued already loses its new
+    ones.
+    """
+    device: DeviceObject[SerialExtension] | None = dpc.device
+    if device is None:
+        return
+    extension = device.extension
+    with extension.lock:
+        extension.absorb()
+        news = extension.gone is None and extension.gone_seen is not None
+        if news:
+            extension.gone = extension.gone_seen
+            device.device_stack.removed = extension.gone
+        done = serve_readers(device)
+    complete_all(device, done)
+    if news:
+        # Reads first: what the device said is delivered before anybody hears that it went.
+        complete_all(device, advance(device))
+        device.io.invalidate_device_state(device)

@@ -1,0 +1,51 @@
+"""Taking bytes from the hardware. Runs in the ISR, or synchronized with it."""
+
+from __future__ import annotations
+
+from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.model.errors import DeviceGone, HilbridgeError
+from hilbridge.model.hardware import Line
+
+CHUNK = 4096
+"""What one read asks for: a tty's buffer."""
+BUDGET = 16 * CHUNK
+"""What one interrupt may take: a port that floods gives the others their turn."""
+
+
+def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) -> None:
+    """Move bytes from the line to the inbox; notes in ``gone_seen`` why the line went, if it did.
+
+    `everything`: the line hung up, or one that cannot be used any more; this is the last chance, so all is taken, whatever
+    the budget and the room.
+    """
+    inbox = extension.inbox
+    taken = 0
+    try:
+        while everything or taken < BUDGET:
+            data = line.read(CHUNK)
+            if not data:
+                break
+            inbox.append(data)
+            taken += len(data)
+            if len(data) < CHUNK // 2 and not everything:
+                return
+    except HilbridgeError as error:
+        if extension.gone_seen is None:
+            extension.gone_seen = error
+        return
+    if everything and extension.gone_seen is None:
+        extension.gone_seen = DeviceGone(f"{line.name} hung up: the device was unplugged, or its other end was closed")
+
+
+def take_rest(extension: SerialExtension) -> None:
+    """A write has found that the line went: take what it still holds before the reader is told."""
+    line, interrupt = extension.line, extension.interrupt
+    if line is not None and interrupt is not None:
+        interrupt.synchronize(lambda: take_from_line(line, extension, everything=True))
+
+
+def take_present(extension: SerialExtension) -> None:
+    """Take what the line holds now, in order to throw it away (PURGE)."""
+    line, interrupt = extension.line, extension.interrupt
+    if line is not None and interrupt is not None:
+        interrupt.synchronize(lambda: take_from_line(line, extension, everything=False))

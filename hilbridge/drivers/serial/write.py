@@ -1,0 +1,232 @@
+"""The transmit queue: IRP_MJ_WRITE, IRP_MJ_FLUSH_BUFFERS, and settings that must not overtake data.
+
+All three wait in one queue, in the order of their arrival. A write is sent as far as the line accepts it; what is left
+goes out when the line interrupts because it has room again. A flush, and a change of the baud rate or the format, waits
+until the line has sent everything, which no line can announce: the driver looks again after the time that the bytes need.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.receive import take_rest
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.timer import relative_ms
+from hilbridge.model.codes import IrpMajor
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import DeviceGone, DriverFault, HilbridgeError
+from hilbridge.model.irp import Irp
+from hilbridge.model.status import (
+    STATUS_CANCELLED,
+    STATUS_DEVICE_NOT_CONNECTED,
+    STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_PENDING,
+    STATUS_SUCCESS,
+    STATUS_TIMEOUT,
+    NtStatus,
+)
+
+SENT = 0
+"""Index in ``irp.driver_context``: how many bytes of a write the line has accepted."""
+APPLY = 1
+"""Index in ``irp.driver_context``: the function that carries out a setting; it returns the status."""
+LONGEST_DRAIN_CHECK_MS = 100.0
+
+
+def write(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """Dispatch routine. Sends at once what the line accepts, if nothing is queued before it."""
+    extension = device.extension
+    data = irp.system_buffer
+    line = extension.line
+    if data is None or line is None:
+        return _end(device, irp, STATUS_DEVICE_NOT_CONNECTED if line is None else STATUS_INVALID_DEVICE_REQUEST, 0)
+    irp.driver_context[SENT] = 0
+    status: NtStatus | None = None
+    with extension.lock:
+        if not extension.tx_queue:
+            if extension.gone is not None:
+                status = extension.gone.status
+            else:
+                status = _send(extension, irp, data)
+            if status is not None:
+                irp.io_status.status = status
+                irp.io_status.information = irp.driver_context[SENT]
+        queued = status is not None or _enqueue(device, irp)
+    if status is not None:
+        device.io.complete_request(irp)
+        return status
+    if not queued:
+        _end(device, irp, STATUS_CANCELLED, irp.driver_context[SENT])
+    return STATUS_PENDING
+
+
+def flush(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """Dispatch routine of IRP_MJ_FLUSH_BUFFERS: done when all earlier writes have left the port."""
+    return queue_setting(device, irp, lambda: STATUS_SUCCESS)
+
+
+def queue_setting(device: DeviceObject[SerialExtension], irp: Irp, apply: Any) -> NtStatus:
+    """Carry out `apply()` when everything that was written before has been sent; its return value ends the IRP."""
+    extension = device.extension
+    irp.driver_context[APPLY] = apply
+    with extension.lock:
+        queued = _enqueue(device, irp)
+    if queued:
+        _complete_all(device, advance(device))
+    else:
+        _end(device, irp, STATUS_CANCELLED, 0)
+    return STATUS_PENDING
+
+
+def _end(device: DeviceObject[SerialExtension], irp: Irp, status: NtStatus, information: int) -> NtStatus:
+    irp.io_status.status = status
+    irp.io_status.information = information
+    device.io.complete_request(irp)
+    return status
+
+
+def _send(extension: SerialExtension, irp: Irp, data: bytearray) -> NtStatus | None:
+    """Give the line as much as it takes. None: there is more to send. Hold the lock."""
+    line = extension.line
+    context = irp.driver_context
+    sent: int = context[SENT]
+    if line is None:
+        return STATUS_DEVICE_NOT_CONNECTED
+    try:
+        while sent < len(data):
+            count = line.write(memoryview(data)[sent:] if sent else data)
+            if count == 0:
+                return None
+            sent += count
+            context[SENT] = sent
+    except HilbridgeError as error:
+        if extension.gone_seen is None and isinstance(error, DeviceGone):
+            # The reader learns what the writer has learnt, after it has been given what the line still holds: the DPC
+            # runs when our lock is released.
+            take_rest(extension)
+            extension.gone_seen = extension.gone_seen or error
+            extension.device.ke.insert_queue_dpc(extension.rx_dpc)
+        return error.status
+    return STATUS_SUCCESS
+
+
+def _enqueue(device: DeviceObject[SerialExtension], irp: Irp) -> bool:
+    """Put it at the tail, and see to it that it is started if it is the head. False: it was cancelled already."""
+    extension = device.extension
+    if not extension.tx_queue.insert_locked(irp):
+        return False
+    if extension.tx_queue.head_locked() is irp:
+        _start(device, irp)
+    return True
+
+
+def _start(device: DeviceObject[SerialExtension], irp: Irp) -> None:
+    """The IRP has become the head of the queue: its time-out begins to run. Hold the lock."""
+    extension = device.extension
+    extension.tx_started = irp
+    if irp.current_stack_location.major_function == IrpMajor.WRITE:
+        timeouts = extension.timeouts
+        total = (
+            len(irp.system_buffer or b"") * timeouts.write_total_timeout_multiplier
+            + timeouts.write_total_timeout_constant
+        )
+        if total:
+            extension.tx_armed = True
+            device.ke.set_timer(extension.tx_total_timer, relative_ms(total), dpc=Kdpc(_write_timeout, irp, device))
+        if not extension.tx_on:
+            extension.set_interrupts(tx=True)
+
+
+def _stop(device: DeviceObject[SerialExtension]) -> None:
+    extension = device.extension
+    extension.tx_started = None
+    if extension.tx_armed:
+        extension.tx_armed = False
+        device.ke.cancel_timer(extension.tx_total_timer)
+    if extension.tx_on:
+        extension.set_interrupts(tx=False)
+
+
+def advance(device: DeviceObject[SerialExtension]) -> list[Irp]:
+    """Move the queue on as far as it goes; returns what has ended, to be completed without the lock."""
+    extension = device.extension
+    done: list[Irp] = []
+    with extension.lock:
+        queue = extension.tx_queue
+        while (irp := queue.head_locked()) is not None:
+            if irp is not extension.tx_started:
+                _stop(device)
+                _start(device, irp)
+            status = _progress(device, irp)
+            if status is None:
+                return done
+            _stop(device)
+            if queue.remove_locked(irp):
+                irp.io_status.status = status
+                irp.io_status.information = irp.driver_context[SENT] or 0
+                done.append(irp)
+        _stop(device)
+    return done
+
+
+def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | None:
+    """Do what the head of the queue asks for, as far as it goes. None: not yet over."""
+    extension = device.extension
+    if extension.gone is not None:
+        return extension.gone.status
+    if irp.current_stack_location.major_function == IrpMajor.WRITE:
+        status = _send(extension, irp, irp.system_buffer or bytearray())
+        if status is None and not extension.tx_on:
+            extension.set_interrupts(tx=True)
+        return status
+    line = extension.line
+    if line is None:
+        return STATUS_DEVICE_NOT_CONNECTED
+    try:
+        waiting = line.output_waiting()
+        if waiting:
+            bits = extension.settings.bytesize + 2 + (extension.settings.parity != "N")
+            needed = waiting * bits * 1000 / max(extension.settings.baudrate, 1)
+            due = relative_ms(min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS))
+            device.ke.set_timer(extension.tx_timer, due, dpc=Kdpc(transmit_dpc, None, device))
+            return None
+        apply = irp.driver_context[APPLY]
+        result: NtStatus = apply()
+    except HilbridgeError as error:
+        return error.status
+    return result
+
+
+def transmit_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
+    """DPC: the line has room again, or a drain is to be looked at again."""
+    device: DeviceObject[SerialExtension] | None = dpc.device
+    if device is None:
+        raise DriverFault("the transmit DPC belongs to no device")
+    _complete_all(device, advance(device))
+
+
+def transmit_cancelled(device: DeviceObject[SerialExtension], irp: Irp) -> None:
+    """A cancellation has taken an IRP out of the queue. A write reports what the line has accepted of it."""
+    _end(device, irp, STATUS_CANCELLED, irp.driver_context[SENT] or 0)
+    _complete_all(device, advance(device))
+
+
+def _write_timeout(dpc: Kdpc, irp: Irp, _a: object, _b: object) -> None:
+    """DPC of the write's total timer; late ones find another head, or none."""
+    device: DeviceObject[SerialExtension] | None = dpc.device
+    if device is None:
+        return
+    extension = device.extension
+    with extension.lock:
+        mine = extension.tx_started is irp and extension.tx_armed and extension.tx_queue.remove_locked(irp)
+        if mine:
+            _stop(device)
+    if mine:
+        _end(device, irp, STATUS_TIMEOUT, irp.driver_context[SENT])
+        _complete_all(device, advance(device))
+
+
+def _complete_all(device: DeviceObject[SerialExtension], irps: list[Irp]) -> None:
+    for irp in irps:
+        device.io.complete_request(irp)

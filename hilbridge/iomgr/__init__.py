@@ -1,0 +1,1 @@
+"""The I/O manager: names, handles, requests, completion, cancellation, queues."""

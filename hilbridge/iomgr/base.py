@@ -1,0 +1,55 @@
+"""What all parts of the I/O manager share."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hilbridge.iomgr.namespace import Namespace
+from hilbridge.kernel.kernel import Kernel
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.driver import DriverObject
+from hilbridge.model.errors import BridgeClosed, HilbridgeError
+from hilbridge.model.irp import Irp
+
+FIRST_IRP_ID = 0x1000
+
+
+class IoBase:
+    """State of the I/O manager."""
+
+    irp_class: type[Irp] = Irp
+
+    def __init__(self, ke: Kernel) -> None:
+        self.ke = ke
+        self.namespace = Namespace()
+        self.drivers: dict[str, DriverObject] = {}
+        self._irp_ids = itertools.count(FIRST_IRP_ID)
+        self._file_ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self.closed: BridgeClosed | None = None
+        """Why nothing is accepted any more."""
+        self.on_device_state: Callable[[DeviceObject[Any]], None] = lambda device: None
+        """Who manages the devices: called at PASSIVE_LEVEL when a driver has reported that its device went."""
+
+    def refuse_if_dead(self, device: DeviceObject[Any]) -> None:
+        """Raise what stands in the way of a new request: the bridge is closed, or a driver of this stack is broken."""
+        if self.closed is not None:
+            raise self.closed.again()
+        fault = device.device_stack.fault
+        if fault is not None:
+            raise fault.again()
+
+    def invalidate_device_state(self, device: DeviceObject[Any]) -> None:
+        """IoInvalidateDeviceState: the driver says that its device has gone or failed. Callable at DISPATCH_LEVEL.
+
+        The Plug and Play manager answers, on another thread, with IRP_MN_SURPRISE_REMOVAL.
+        """
+        self.ke.queue_work_item(partial(self.on_device_state, device))
+
+    def fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
+        """Latch an exception of a driver."""
+        return self.ke.latch_fault(device, error, where)

@@ -1,0 +1,71 @@
+"""Cancellation: IoCancelIrp and the cancel spin lock, which here is one per device stack.
+
+Who ends a cancelled IRP is decided by who gets its cancel routine: `Irp.set_cancel_routine` and `cancel_irp` take it in
+one atomic step. All that drivers do about races rests on that step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hilbridge.iomgr.base import IoBase
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import BugCheck
+from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
+
+
+class CancelRoutines(IoBase):
+    """The I/O manager's routines about cancellation. Callable at or below DISPATCH_LEVEL."""
+
+    def cancel_irp(self, irp: Irp) -> bool:
+        """IoCancelIrp: ask for the IRP's end. True if a cancel routine was called.
+
+        Promises nothing about how the IRP ends: it may be done just now, and end with SUCCESS.
+        """
+        location = irp.current_location
+        device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
+        if device is None:
+            irp.cancel = True
+            return False
+        lock = device.device_stack.cancel_lock
+        lock.acquire()
+        irp.cancel = True
+        routine = irp.set_cancel_routine(None)
+        if routine is None:
+            lock.release()
+            return False
+        if irp.state == IrpState.COMPLETED:
+            lock.release()
+            raise BugCheck(
+                0x48, "CANCEL_STATE_IN_COMPLETED_IRP", irp, routine, hint="clear the cancel routine, then complete"
+            )
+        processor = self.ke.current()
+        try:
+            routine(device, irp)
+        except BaseException as error:
+            if lock.owner is processor:
+                lock.release()
+            raise self.fault(device, error, "a cancel routine") from error
+        if lock.owner is processor:
+            lock.release()
+            raise self.fault(
+                device,
+                BugCheck(
+                    0x11B,
+                    "DRIVER_RETURNED_HOLDING_CANCEL_LOCK",
+                    irp,
+                    routine,
+                    hint="a cancel routine begins with io.release_cancel_spin_lock(device)",
+                ),
+                "a cancel routine",
+            )
+        return True
+
+    def acquire_cancel_spin_lock(self, device: DeviceObject[Any]) -> None:
+        """IoAcquireCancelSpinLock, of this device's stack."""
+        device.device_stack.cancel_lock.acquire()
+
+    def release_cancel_spin_lock(self, device: DeviceObject[Any]) -> None:
+        """IoReleaseCancelSpinLock: the first thing that a cancel routine does."""
+        device.device_stack.cancel_lock.release()

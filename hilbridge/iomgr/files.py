@@ -1,0 +1,356 @@
+"""User mode's side of the I/O manager: opening, requests, cancelling, closing.
+
+The order is CREATE, requests, CLEANUP, CLOSE, always. CLEANUP comes when the handle is closed and cancels what that
+handle has outstanding; CLOSE comes when the last of these has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from hilbridge.iomgr.cancel import CancelRoutines
+from hilbridge.iomgr.devices import DeviceRoutines
+from hilbridge.iomgr.drivers import DriverRoutines
+from hilbridge.iomgr.request import IoRequest
+from hilbridge.kernel.event import Kevent
+from hilbridge.model.codes import (
+    DO_BUFFERED_IO,
+    DO_DIRECT_IO,
+    DO_EXCLUSIVE,
+    FILE_READ_DATA,
+    FILE_WRITE_DATA,
+    FO_CLEANUP_COMPLETE,
+    FO_FILE_OPEN,
+    FO_HANDLE_CREATED,
+    IRP_BUFFERED_IO,
+    IRP_INPUT_OPERATION,
+    IRP_READ_OPERATION,
+    IRP_WRITE_OPERATION,
+    IrpMajor,
+    PnpMinor,
+)
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, NtStatusError, UsageFault
+from hilbridge.model.file import FileObject
+from hilbridge.model.ioctl import METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, ioctl_access, ioctl_method
+from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
+from hilbridge.model.parameters import (
+    NO_PARAMETERS,
+    CreateParameters,
+    DeviceIoControlParameters,
+    Parameters,
+    ReadParameters,
+    StartDeviceParameters,
+    WriteParameters,
+)
+from hilbridge.model.status import (
+    STATUS_ACCESS_DENIED,
+    STATUS_FILE_CLOSED,
+    STATUS_PENDING,
+    NtStatus,
+)
+
+RequestT = TypeVar("RequestT", bound=IoRequest)
+
+
+class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
+    """NtCreateFile, NtReadFile, NtWriteFile, NtDeviceIoControlFile, NtCancelIoFile, NtClose; and PnP's requests."""
+
+    # -- open and close ----------------------------------------------------------------------------------------------
+
+    def create_file(self, name: str, access: int = FILE_READ_DATA | FILE_WRITE_DATA, share: int = 0) -> FileObject:
+        """NtCreateFile: find the device, build the FILE_OBJECT, send IRP_MJ_CREATE to the top of its stack.
+
+        Raises `NameNotFound`, or `NtStatusError` with what the stack said.
+        """
+        device, rest = self.namespace.resolve(name)
+        self.refuse_if_dead(device)
+        with self._lock:
+            if device.flags & DO_EXCLUSIVE and device.handle_count:
+                raise NtStatusError(STATUS_ACCESS_DENIED, f"{name} is exclusive, and open already")
+            device.handle_count += 1
+        file = FileObject(device, rest, access, next(self._file_ids))
+        try:
+            status, _ = self.send_and_wait(device.top, file, IrpMajor.CREATE, CreateParameters(access, share))
+        except BaseException:
+            self._drop_handle(device)
+            raise
+        if not status.is_success:
+            self._drop_handle(device)
+            raise NtStatusError(status, f"{name} could not be opened")
+        file.flags |= FO_FILE_OPEN | FO_HANDLE_CREATED
+        device.device_stack.files.append(file)
+        return file
+
+    def close_file(self, file: FileObject) -> None:
+        """NtClose of the last handle: CLEANUP, the end of every outstanding request of this file, CLOSE.
+
+        A driver whose CLEANUP forgets a request is helped out: the request is cancelled, and if that does not end it in
+        time it is disowned and the driver reported. Nothing of this can fail: when it returns the file is closed.
+        """
+        with self._lock:
+            if file.flags & FO_CLEANUP_COMPLETE:
+                return
+            file.flags |= FO_CLEANUP_COMPLETE
+        device = file.device_object
+        processor = self.ke.current()
+        processor.inside += 1
+        try:
+            try:
+                if device.device_stack.fault is None:
+                    self.send_and_wait(device.top, file, IrpMajor.CLEANUP, NO_PARAMETERS)
+                self._end_outstanding(file)
+                if device.device_stack.fault is None:
+                    self.send_and_wait(device.top, file, IrpMajor.CLOSE, NO_PARAMETERS)
+            finally:
+                self._end_outstanding(file)
+                file.flags &= ~FO_FILE_OPEN
+                stack = device.device_stack
+                stack.files = [f for f in stack.files if f is not file]
+                self._drop_handle(device)
+        finally:
+            processor.inside -= 1
+
+    def _end_outstanding(self, file: FileObject) -> None:
+        processor = self.ke.current()
+        for irp in list(file.irps.values()):
+            request: IoRequest = irp.user_request
+            if not request.done:
+                request.end_now(processor)
+
+    def _drop_handle(self, device: DeviceObject[Any]) -> None:
+        with self._lock:
+            device.handle_count -= 1
+            last = device.handle_count == 0
+        if last:
+            if device.delete_pending:
+                self._free_device(device)
+            self.last_handle_closed(device)
+
+    def last_handle_closed(self, device: DeviceObject[Any]) -> None:
+        """For who manages the devices: REMOVE_DEVICE may follow now."""
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def submit_read(self, request: RequestT, length: int, *, minimum: int = 0, terminator: bytes = b"") -> RequestT:
+        """NtReadFile. `request.capacity` must be `length`."""
+        file = request.file
+        if not file.granted_access & FILE_READ_DATA:
+            raise NtStatusError(STATUS_ACCESS_DENIED, f"{file!r} was not opened for reading")
+        irp, device = self._irp_for(request)
+        irp.flags = IRP_READ_OPERATION | IRP_INPUT_OPERATION
+        flags = device.flags
+        if flags & DO_BUFFERED_IO:
+            irp.system_buffer = bytearray(length)
+        elif flags & DO_DIRECT_IO:
+            irp.user_buffer = bytearray(length)
+            irp.mdl_address = memoryview(irp.user_buffer)
+        else:
+            irp.user_buffer = bytearray(length)
+        location = irp.stack[-1]
+        location.major_function = IrpMajor.READ
+        location.parameters = ReadParameters(length, 0, 0, minimum, terminator)
+        location.file_object = file
+        self._dispatch(device, irp, request)
+        return request
+
+    def submit_write(self, request: RequestT, data: bytes | bytearray | memoryview) -> RequestT:
+        """NtWriteFile. With buffered I/O the data is copied; else the driver reads the caller's memory."""
+        file = request.file
+        if not file.granted_access & FILE_WRITE_DATA:
+            raise NtStatusError(STATUS_ACCESS_DENIED, f"{file!r} was not opened for writing")
+        irp, device = self._irp_for(request)
+        irp.flags = IRP_WRITE_OPERATION
+        flags = device.flags
+        if flags & DO_BUFFERED_IO:
+            irp.system_buffer = bytearray(data)
+        elif flags & DO_DIRECT_IO:
+            irp.mdl_address = memoryview(data)
+        else:
+            irp.user_buffer = data
+        location = irp.stack[-1]
+        location.major_function = IrpMajor.WRITE
+        location.parameters = WriteParameters(len(data))
+        location.file_object = file
+        self._dispatch(device, irp, request)
+        return request
+
+    def submit_ioctl(
+        self,
+        request: RequestT,
+        code: int,
+        data: bytes | bytearray | memoryview = b"",
+        *,
+        second: bytearray | memoryview | None = None,
+        internal: bool = False,
+    ) -> RequestT:
+        """NtDeviceIoControlFile; the output buffer is `second`, or `request.capacity` new bytes.
+
+        The access that the code demands is checked here, before any driver sees it. METHOD_BUFFERED: one system buffer for
+        both directions. METHOD_IN_DIRECT and METHOD_OUT_DIRECT: input in the system buffer, the second buffer as an MDL.
+        METHOD_NEITHER: both as they are.
+        """
+        file, length = request.file, request.capacity
+        wanted = ioctl_access(code)
+        if wanted & ~file.granted_access:
+            raise NtStatusError(
+                STATUS_ACCESS_DENIED, f"{file!r} lacks the access that control code 0x{code:08X} demands"
+            )
+        irp, device = self._irp_for(request)
+        method = ioctl_method(code)
+        type3: bytes | bytearray | memoryview | None = None
+        if method == METHOD_BUFFERED:
+            irp.flags = IRP_BUFFERED_IO | IRP_INPUT_OPERATION
+            irp.system_buffer = bytearray(max(len(data), length))
+            irp.system_buffer[: len(data)] = data
+        elif method == METHOD_NEITHER:
+            type3 = data
+            irp.flags = IRP_INPUT_OPERATION
+            irp.user_buffer = bytearray(length) if second is None else second
+        else:
+            irp.system_buffer = bytearray(data)
+            irp.user_buffer = bytearray(length) if second is None else second
+            view = memoryview(irp.user_buffer)
+            irp.mdl_address = view.toreadonly() if method == METHOD_IN_DIRECT else view
+            irp.flags = 0 if method == METHOD_IN_DIRECT else IRP_INPUT_OPERATION
+        location = irp.stack[-1]
+        location.major_function = IrpMajor.INTERNAL_DEVICE_CONTROL if internal else IrpMajor.DEVICE_CONTROL
+        location.parameters = DeviceIoControlParameters(length, len(data), code, type3)
+        location.file_object = file
+        self._dispatch(device, irp, request)
+        return request
+
+    def submit_simple(self, request: RequestT, major: IrpMajor) -> RequestT:
+        """A request without parameters or data: NtFlushBuffersFile."""
+        irp, device = self._irp_for(request)
+        location = irp.stack[-1]
+        location.major_function = major
+        location.file_object = request.file
+        self._dispatch(device, irp, request)
+        return request
+
+    def cancel_io(self, file: FileObject) -> int:
+        """NtCancelIoFile: cancel every outstanding request of this file; returns how many there were."""
+        irps = list(file.irps.values())
+        for irp in irps:
+            self.cancel_irp(irp)
+        return len(irps)
+
+    def _irp_for(self, request: IoRequest) -> tuple[Irp, DeviceObject[Any]]:
+        file = request.file
+        if file.flags & FO_CLEANUP_COMPLETE:
+            raise NtStatusError(STATUS_FILE_CLOSED, f"{file!r} has been closed")
+        device = file.device_object
+        self.refuse_if_dead(device)
+        while device.attached_device is not None:
+            device = device.attached_device
+        irp = self.irp_class(next(self._irp_ids), device.stack_size, self.ke.clock.now())
+        irp.user_request = request
+        irp.file_object = file
+        request.irp = irp
+        return irp, device
+
+    def _dispatch(self, device: DeviceObject[Any], irp: Irp, request: IoRequest) -> None:
+        """Send a request's IRP down, and look at how the dispatch routine behaved."""
+        file = request.file
+        file.irps[irp.id] = irp
+        if file.flags & FO_CLEANUP_COMPLETE:
+            # The handle was closed after the first look: whoever closes it may have missed this IRP in its list.
+            file.irps.pop(irp.id, None)
+            raise NtStatusError(STATUS_FILE_CLOSED, f"{file!r} has been closed")
+        processor = self.ke.current()
+        irql = processor.irql
+        try:
+            status = self.call_driver(device, irp)
+        except BaseException as error:
+            processor.irql = irql
+            raise self._blame(irp, request, error) from error
+        if status.__class__ is not NtStatus:
+            raise self._blame(
+                irp, request, DriverFault(f"its dispatch routine returned {status!r}; return an NtStatus")
+            )
+        if processor.irql != irql:
+            was, processor.irql = processor.irql, irql
+            raise self._blame(
+                irp, request, BugCheck(0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x05, irql, was, hint="IRQL leak")
+            )
+        if status != STATUS_PENDING and irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
+            raise self._blame(
+                irp,
+                request,
+                DriverFault(f"{request.holder()} returned {status.name} without completing {irp!r}", irp_id=irp.id),
+            )
+
+    def _blame(self, irp: Irp, request: IoRequest, error: BaseException) -> HilbridgeError:
+        """A dispatch routine raised or broke a rule: end the request, mark the stack, tell the caller."""
+        location = irp.stack[min(irp.current_location, irp.stack_count) - 1]
+        device = location.device_object or request.file.device_object
+        fault = self.fault(device, error, f"its dispatch routine for {IrpMajor(location.major_function).name}")
+        fault.irp_id = fault.irp_id or irp.id
+        request.disown(fault.status)
+        return fault
+
+    def send_and_wait(
+        self,
+        device: DeviceObject[Any],
+        file: FileObject,
+        major: IrpMajor,
+        parameters: Parameters,
+        timeout: float = 30.0,
+    ) -> tuple[NtStatus, int]:
+        """Send a request of the I/O manager's own (CREATE, CLEANUP, CLOSE) and wait for its end, with a bound."""
+        event = Kevent()
+        irp = self.build_synchronous_fsd_request(major, device, event, parameters=parameters)
+        irp.file_object = file
+        irp.next_stack_location.file_object = file
+        return self._send(device, irp, event, timeout, f"IRP_MJ_{major.name}")
+
+    def send_pnp(
+        self, device: DeviceObject[Any], minor: PnpMinor, resources: Any = None, timeout: float = 60.0
+    ) -> NtStatus:
+        """What the Plug and Play manager sends, to the top of the stack; returns the status that came back."""
+        event = Kevent()
+        top = device.top
+        irp = self.build_synchronous_fsd_request(
+            IrpMajor.PNP, top, event, minor=minor, parameters=StartDeviceParameters(resources)
+        )
+        return self._send(top, irp, event, timeout, f"IRP_MN_{minor.name}")[0]
+
+    def _send(
+        self, device: DeviceObject[Any], irp: Irp, event: Kevent, timeout: float, what: str
+    ) -> tuple[NtStatus, int]:
+        try:
+            status = self.call_driver(device, irp)
+        except Exception as error:
+            location = irp.stack[min(irp.current_location, irp.stack_count) - 1]
+            raise self.fault(location.device_object or device, error, f"its dispatch routine for {what}") from error
+        if status == STATUS_PENDING and not self.ke.wait_for_single_object(event, timeout):
+            holder = irp.current_stack_location.device_object or device
+            raise self.fault(
+                holder, DriverFault(f"{holder!r} did not complete {what} within {timeout:g} s", irp_id=irp.id), what
+            )
+        if irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
+            holder = irp.current_stack_location.device_object or device
+            raise self.fault(
+                holder, DriverFault(f"{holder!r} returned {status.name} for {what} without completing it"), what
+            )
+        final = irp.io_status.status
+        return final if isinstance(final, NtStatus) else NtStatus(final), irp.io_status.information
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def fail_stack(self, device: DeviceObject[Any]) -> None:
+        """A driver of this stack is broken: end every request that its files have outstanding, now."""
+        for file in list(device.device_stack.files):
+            for irp in list(file.irps.values()):
+                request: IoRequest = irp.user_request
+                request.disown()
+
+
+def access_from_mode(mode: str) -> int:
+    """``"r"``, ``"w"`` or ``"rw"`` as an access mask."""
+    masks = {"r": FILE_READ_DATA, "w": FILE_WRITE_DATA, "rw": FILE_READ_DATA | FILE_WRITE_DATA}
+    if mode not in masks:
+        raise UsageFault(f"access {mode!r}: use 'r', 'w' or 'rw'")
+    return masks[mode]

@@ -1,0 +1,14 @@
+"""The I/O manager of one bridge: `driver.io`. Its routines are grouped by noun in the modules of this package."""
+
+from __future__ import annotations
+
+from hilbridge.iomgr.files import FileRoutines
+from hilbridge.iomgr.interrupts import InterruptRoutines
+from hilbridge.iomgr.startio import StartIoRoutines
+
+
+class IoManager(FileRoutines, InterruptRoutines, StartIoRoutines):
+    """Names, devices, drivers, requests, completion, cancellation, queues.
+
+    A verifier or a tracer is a subclass that the bridge picks instead: what is not asked for costs nothing.
+    """

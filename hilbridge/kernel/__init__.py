@@ -1,0 +1,1 @@
+"""Processors, IRQL, interrupts, DPCs, timers, and the poller that is the interrupt line."""

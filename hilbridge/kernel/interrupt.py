@@ -1,0 +1,240 @@
+"""Interrupt vectors, the chains of service routines on them, and the pins that assert them.
+
+A *pin* is the wire from one device. A *vector* is where pins end; several may share one. When a pin asserts, the vector
+calls the service routines that are connected to it, in the order of their connection, at the vector's IRQL:
+
+* level-sensitive: until one says True ("mine, and quieted"); if the line is still asserted, the chain runs again;
+* latched: the whole chain, again and again, until a complete pass ends with nobody claiming. (ReactOS looks at the last
+  routine's answer only; Windows' documentation does not say. A complete pass loses no edge.)
+
+A vector that goes on interrupting while nobody quiets it is taken out of service and reported: it would hang the bridge.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hilbridge.model.codes import DISPATCH_LEVEL
+from hilbridge.model.errors import BugCheck, DriverFault
+from hilbridge.model.hardware import CAUSE_GONE
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.model.device import DeviceObject
+
+ServiceRoutine = Callable[["Interrupt", Any], bool]
+R = TypeVar("R")
+
+STORM_LIMIT = 30_000
+"""Dispatches in a row without the line dropping: ReactOS' KiISROverflow. Then it is a storm (bug check 0xF2)."""
+SPURIOUS_LIMIT = 1_000
+"""Interrupts in a row that nobody claimed."""
+
+
+class InterruptMode(IntEnum):
+    """KINTERRUPT_MODE."""
+
+    LEVEL_SENSITIVE = 0
+    LATCHED = 1
+
+
+class Interrupt:
+    """KINTERRUPT: one service routine on one vector, and the lock that is held while it runs."""
+
+    __slots__ = ("_lock", "context", "device", "isr", "mode", "share", "vector")
+
+    def __init__(
+        self,
+        vector: Vector,
+        device: DeviceObject[Any],
+        isr: ServiceRoutine,
+        context: Any,
+        mode: InterruptMode,
+        share: bool,
+    ) -> None:
+        self.vector = vector
+        self.device = device
+        self.isr = isr
+        self.context = context
+        self.mode = mode
+        self.share = share
+        self._lock = threading.Lock()
+
+    def synchronize(self, routine: Callable[[], R]) -> R:
+        """KeSynchronizeExecution: run `routine` at the interrupt's IRQL while the ISR cannot; returns what it returns."""
+        ke = self.vector.ke
+        processor = ke.current()
+        old = processor.irql
+        processor.irql = self.vector.irql
+        try:
+            with self._lock:
+                return routine()
+        finally:
+            processor.irql = old
+            if old < DISPATCH_LEVEL and processor.dpcs:
+                ke.drain_dpcs(processor)
+
+    def wait_idle(self) -> None:
+        """Return when the service routine is not running."""
+        with self._lock:
+            return
+
+    def serve(self) -> bool:
+        """Call the service routine under its lock. What it raises is latched, and it is disconnected."""
+        ke = self.vector.ke
+        irql = ke.current().irql
+        try:
+            with self._lock:
+                claimed = self.isr(self, self.context)
+            if claimed is not True and claimed is not False:
+                raise DriverFault(
+                    f"the ISR of {self.device!r} returned {claimed!r}: return True (mine) or False (not mine)"
+                )
+            if ke.current().irql != irql:
+                raise BugCheck(
+                    0xC4, "DRIVER_VERIFIER_DETECTED_VIOLATION", 0x111, self.device, hint="the ISR changed IRQL"
+                )
+        except BaseException as error:  # noqa: BLE001 - latched
+            ke.current().irql = irql
+            self.vector.disconnect(self)
+            ke.latch_fault(self.device, error, "its interrupt service routine")
+            return True
+        return claimed
+
+
+class Pin:
+    """The kernel's end of one device's interrupt line: `hilbridge.model.hardware.InterruptPin`."""
+
+    __slots__ = (
+        "_ready",
+        "closed",
+        "enabled",
+        "fd",
+        "hung",
+        "let_go",
+        "level",
+        "lock",
+        "registered",
+        "steerer",
+        "vector",
+    )
+
+    def __init__(self, vector: Vector, fd: int, level: Callable[[], bool]) -> None:
+        self.vector = vector
+        self.fd = fd
+        self.level = level
+        self.enabled = 0
+        self._ready = 0
+        self.hung = False
+        """The descriptor has hung up: it stays ready whatever is asked of it, so it is watched no more."""
+        self.closed = False
+        self.registered = False
+        """Whether the poller watches it now."""
+        self.steerer: Any = None
+        """The processor of the waiting thread that watches it instead of the poller, if any."""
+        self.let_go: threading.Event | None = None
+        """Made by `forget_pin` when it has to wait for the steerer; set when the steerer has let go."""
+        self.lock = threading.Lock()
+
+    def take(self) -> int:
+        """The causes seen since the last call; forgets them."""
+        ready = self._ready & (self.enabled | CAUSE_GONE)
+        self._ready = 0
+        return ready
+
+    def saw(self, causes: int) -> None:
+        """The selector saw these."""
+        self._ready |= causes
+
+    def enable(self, causes: int) -> None:
+        """Choose which causes may interrupt."""
+        if causes != self.enabled:
+            self.enabled = causes
+            self.vector.ke.machine.interest_changed(self)
+
+    def raise_line(self, causes: int) -> None:
+        """Assert by hand, from any thread. The chain runs on the machine's own thread, not here."""
+        self._ready |= causes
+        if self._ready & (self.enabled | CAUSE_GONE):
+            self.vector.ke.machine.raise_pin(self)
+
+
+class Vector:
+    """One interrupt vector and the chain on it."""
+
+    __slots__ = ("_idle_runs", "chain", "dead", "irql", "ke", "number", "pins")
+
+    def __init__(self, ke: Kernel, number: int, irql: int) -> None:
+        self.ke = ke
+        self.number = number
+        self.irql = irql
+        self.chain: tuple[Interrupt, ...] = ()
+        self.pins: list[Pin] = []
+        self.dead = False
+        self._idle_runs = 0
+
+    def __repr__(self) -> str:
+        return f"<vector {self.number}>"
+
+    def connect(self, interrupt: Interrupt) -> bool:
+        """Add to the tail of the chain; False if either side does not share, or the modes differ."""
+        for other in self.chain:
+            if not (other.share and interrupt.share) or other.mode != interrupt.mode:
+                return False
+        self.chain = (*self.chain, interrupt)
+        return True
+
+    def disconnect(self, interrupt: Interrupt) -> None:
+        """Take off the chain. When this returns the routine does not run, and will not."""
+        self.chain = tuple(i for i in self.chain if i is not interrupt)
+
+    def dispatch(self, pin: Pin) -> None:
+        """The line of `pin` is asserted: run the chain at this vector's IRQL, then this thread's DPCs."""
+        if self.dead:
+            return
+        ke = self.ke
+        processor = ke.current()
+        old = processor.irql
+        processor.irql = self.irql
+        try:
+            self._run(pin)
+        finally:
+            processor.irql = old
+            if old < DISPATCH_LEVEL and processor.dpcs:
+                ke.drain_dpcs(processor)
+
+    def _run(self, pin: Pin) -> None:
+        for _ in range(STORM_LIMIT):
+            claimed = False
+            for interrupt in self.chain:
+                if interrupt.serve():
+                    claimed = True
+                    if interrupt.mode is InterruptMode.LEVEL_SENSITIVE:
+                        break
+            if claimed:
+                self._idle_runs = 0
+                if self.chain and self.chain[0].mode is InterruptMode.LATCHED:
+                    continue
+                if pin.level():
+                    continue
+                return
+            self._idle_runs += 1
+            if self._idle_runs >= SPURIOUS_LIMIT:
+                self._out_of_service("interrupts that no service routine claims")
+            elif pin.level() and self.chain:
+                continue
+            return
+        self._out_of_service("an interrupt that its service routine does not quiet")
+
+    def _out_of_service(self, why: str) -> None:
+        self.dead = True
+        for pin in self.pins:
+            self.ke.machine.forget_pin(pin)
+        devices = [i.device for i in self.chain]
+        fault = BugCheck(0xF2, "HARDWARE_INTERRUPT_STORM", self, *devices, hint=f"{why}; the vector is out of service")
+        blamed: list[DeviceObject[Any] | None] = [*devices] or [None]
+        for device in blamed:
+            self.ke.latch_fault(device, fault, "its interrupt")

@@ -1,0 +1,249 @@
+"""The kernel of one bridge: `driver.ke`. Processors, IRQL, DPCs, timers, events, interrupt vectors, and the fault log."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hilbridge.kernel import sigint
+from hilbridge.kernel.clock import Clock, SystemClock
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.interrupt import Interrupt, Pin, Vector
+from hilbridge.kernel.machine import Machine, Waitable
+from hilbridge.kernel.poller import Poller
+from hilbridge.kernel.processor import Processor, ProcessorLocal
+from hilbridge.kernel.spinlock import SpinLock
+from hilbridge.kernel.steering import Waker
+from hilbridge.kernel.timer import Ktimer, TimerQueue
+from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError
+
+FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
+
+
+class Kernel:
+    """Everything below the I/O manager. One per bridge; there is no global state."""
+
+    def __init__(self, clock: Clock | None = None, machine: Callable[[Kernel], Machine] | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.timers = TimerQueue()
+        self.faults: list[HilbridgeError] = []
+        """Every fault that was latched, oldest first."""
+        self.on_fault: FaultHook = lambda device, fault: None
+        self._local = ProcessorLocal()
+        self._lock = threading.Lock()
+        self._processor_count = 0
+        self._wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
+        self._vectors: dict[int, Vector] = {}
+        self.machine: Machine = machine(self) if machine else Poller(self)
+
+    # -- processors and IRQL -----------------------------------------------------------------------------------------
+
+    def current(self) -> Processor:
+        """KeGetCurrentProcessor: the calling thread's."""
+        return self._local.processor or self._new_processor()
+
+    def _new_processor(self) -> Processor:
+        with self._lock:
+            thread = threading.current_thread()
+            processor = Processor(self._processor_count, thread.name)
+            self._processor_count += 1
+            if thread is threading.main_thread():
+                sigint.watch(processor)
+        self._local.processor = processor
+        return processor
+
+    def waker(self, processor: Processor) -> Waker:
+        """The thread's waker: an eventfd that lives as long as the thread, or until the kernel closes."""
+        if processor.waker is None:
+            processor.waker = Waker()
+            self._wakers.add(processor.waker)
+        return processor.waker
+
+    @property
+    def irql(self) -> int:
+        """KeGetCurrentIrql."""
+        return self.current().irql
+
+    @contextmanager
+    def raised_irql(self, irql: int) -> Iterator[None]:
+        """KeRaiseIrql ... KeLowerIrql. Lowering below DISPATCH_LEVEL runs this thread's DPCs."""
+        processor = self.current()
+        old = processor.irql
+        if not old <= irql <= HIGH_LEVEL:
+            raise BugCheck(0x9, "IRQL_NOT_GREATER_OR_EQUAL", old, irql, hint="an IRQL is raised, then restored")
+        processor.irql = irql
+        try:
+            yield
+        finally:
+            processor.irql = old
+            if old < DISPATCH_LEVEL and processor.dpcs:
+                self.drain_dpcs(processor)
+
+    def spin_lock(self) -> SpinLock:
+        """KeInitializeSpinLock."""
+        return SpinLock(self)
+
+    # -- DPCs --------------------------------------------------------------------------------------------------------
+
+    def insert_queue_dpc(self, dpc: Kdpc, argument1: Any = None, argument2: Any = None) -> bool:
+        """KeInsertQueueDpc: on this processor. False if it is queued already; then the arguments are lost."""
+        if not dpc.claim(argument1, argument2):
+            return False
+        processor = self.current()
+        processor.dpcs.append(dpc)
+        if processor.irql < DISPATCH_LEVEL:
+            self.drain_dpcs(processor)
+        return True
+
+    def drain_dpcs(self, processor: Processor) -> None:
+        """Run this thread's queued DPCs at DISPATCH_LEVEL, one after the other; never nested."""
+        if processor.draining:
+            return
+        processor.draining = True
+        old = processor.irql
+        processor.irql = DISPATCH_LEVEL
+        try:
+            dpcs = processor.dpcs
+            while dpcs:
+                self.run_dpc(dpcs.popleft())
+        finally:
+            processor.irql = old
+            processor.draining = False
+
+    def run_dpc(self, dpc: Kdpc) -> None:
+        """Run one DPC. What its routine raises is latched."""
+        argument1, argument2 = dpc.release()
+        try:
+            dpc.routine(dpc, dpc.context, argument1, argument2)
+        except BaseException as error:  # noqa: BLE001 - latched
+            self.current().irql = DISPATCH_LEVEL
+            self.latch_fault(dpc.device, error, "a DPC")
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def set_timer(self, timer: Ktimer, due: int, period: int = 0, dpc: Kdpc | None = None) -> bool:
+        """KeSetTimerEx. `due` in units of 100 ns (negative: from now), `period` in ms. True if it was queued already."""
+        when = due * 100 if due >= 0 else self.clock.now() - due * 100
+        was_queued, earliest = self.timers.set(timer, when, period * 1_000_000, dpc)
+        if earliest:
+            self.machine.timer_changed()
+        return was_queued
+
+    def cancel_timer(self, timer: Ktimer) -> bool:
+        """KeCancelTimer: True if it was queued. A DPC that it has queued already still runs."""
+        return self.timers.cancel(timer)
+
+    def expire(self, timer: Ktimer) -> None:
+        """A timer is due: queue its DPC on this processor."""
+        dpc = timer.dpc
+        if dpc is not None:
+            self.insert_queue_dpc(dpc)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait_for_single_object(self, event: Kevent, timeout: float | None) -> bool:
+        """KeWaitForSingleObject: False when `timeout` (seconds; None = none, 0 = only look) passed first."""
+        processor = self.current()
+        if processor.irql >= DISPATCH_LEVEL and timeout != 0:
+            raise BugCheck(
+                0xB8, "ATTEMPTED_SWITCH_FROM_DPC", processor, hint="wait at PASSIVE_LEVEL, or with timeout=0"
+            )
+        wait = event.begin_wait()
+        if wait is None:
+            return True
+        came = False
+        try:
+            if timeout != 0:
+                self.wait(processor, wait, None if timeout is None else round(timeout * 1e9), None)
+        finally:
+            came = event.end_wait(wait)
+        return came
+
+    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+        """Wait on the machine; False when `timeout` (nanoseconds) passed first."""
+        return self.machine.wait(processor, what, timeout, pin)
+
+    def queue_work_item(self, work: Callable[[], None]) -> None:
+        """IoQueueWorkItem: run `work` at PASSIVE_LEVEL on a system worker thread."""
+        self.machine.queue_work(work)
+
+    # -- interrupt vectors -------------------------------------------------------------------------------------------
+
+    def vector(self, number: int | None = None, irql: int = DIRQL_LOWEST) -> Vector:
+        """Find the vector with that number, or make it. Without a number: a new one, the lowest that is free."""
+        if not DIRQL_LOWEST <= irql <= DIRQL_HIGHEST:
+            raise BugCheck(0xC8, "IRQL_UNEXPECTED_VALUE", irql, hint="device interrupts are at DIRQL 3 to 12")
+        with self._lock:
+            if number is None:
+                number = next(n for n in range(0x30, 0x10000) if n not in self._vectors)
+            return self._vectors.setdefault(number, Vector(self, number, irql))
+
+    def add_pin(self, vector: Vector, fd: int, level: Callable[[], bool]) -> Pin:
+        """Solder a device's interrupt line to `vector`."""
+        pin = Pin(vector, fd, level)
+        vector.pins.append(pin)
+        return pin
+
+    def remove_pin(self, pin: Pin) -> None:
+        """Take the line off. When this returns its descriptor may be closed."""
+        self.machine.forget_pin(pin)
+        vector = pin.vector
+        if pin in vector.pins:
+            vector.pins.remove(pin)
+        with self._lock:
+            if not vector.pins and not vector.chain:
+                self._vectors.pop(vector.number, None)
+
+    @staticmethod
+    def connect_to_vector(interrupt: Interrupt) -> bool:
+        """Put a service routine on its vector; False if the vector is not shareable with it."""
+        return interrupt.vector.connect(interrupt)
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def latch_fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
+        """Keep an exception that foreign code raised: it marks the device's stack, and `on_fault` fails its requests."""
+        if isinstance(error, HilbridgeError):
+            fault = error
+        else:
+            who = (
+                f"driver {device.driver_object.name} of {device.name or 'an unnamed device'}" if device else "hilbridge"
+            )
+            fault = DriverFault(f"{who} raised {type(error).__name__}: {error} in {where}")
+            fault.__cause__ = error
+        first = all(known is not fault for known in self.faults)
+        if first:
+            self.faults.append(fault)
+        if device is not None and device.device_stack.fault is None:
+            device.device_stack.fault = fault
+        if first:
+            self.on_fault(device, fault)
+        return fault
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def leave(self, processor: Processor) -> None:
+        """A thread leaves the model (its `inside` is 0 again): a SIGINT that came meanwhile is due."""
+        if processor.sigint and processor.irql == PASSIVE_LEVEL:
+            processor.sigint = False
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Stop the machine and give back what threads hold."""
+        self.machine.stop()
+        self._close_wakers()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what belongs to the parent."""
+        self.machine.abandon()
+        self._close_wakers()
+
+    def _close_wakers(self) -> None:
+        for waker in list(self._wakers):
+            waker.close()

@@ -1,0 +1,67 @@
+"""What makes the model move: a poller thread on real time, or a test's hand on virtual time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilbridge.kernel.interrupt import Pin
+    from hilbridge.kernel.processor import Processor
+
+
+class Waitable(Protocol):
+    """Something that is done once, and then stays done. A request is one."""
+
+    done: bool
+
+    def add_waker(self, waker: WakerLike) -> None:
+        """Call ``waker.wake()`` when it is done; at once if it is done already."""
+
+
+class WakerLike(Protocol):
+    """Something that can be woken from any thread."""
+
+    def wake(self) -> None:
+        """Wake it. Waking twice, or too late, does no harm."""
+
+
+class Machine(Protocol):
+    """The part of a kernel that waits for the outside world."""
+
+    def add_pin(self, pin: Pin) -> None:
+        """Begin to watch a pin."""
+
+    def forget_pin(self, pin: Pin) -> None:
+        """Watch it no more. When this returns nobody polls its descriptor, so that it may be closed."""
+
+    def interest_changed(self, pin: Pin) -> None:
+        """``pin.enabled`` has changed."""
+
+    def raise_pin(self, pin: Pin) -> None:
+        """A pin was asserted by hand; its chain is to run on the machine."""
+
+    def timer_changed(self) -> None:
+        """There is a timer that is due earlier than all others."""
+
+    def queue_work(self, work: Callable[[], None]) -> None:
+        """Run `work` at PASSIVE_LEVEL on a system worker thread."""
+
+    def queue_callback(self, callback: Callable[[], None]) -> None:
+        """Run an application's callback, outside of the model."""
+
+    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+        """Wait until `what` is done; False when `timeout` (nanoseconds, None = none) passed first.
+
+        `pin`, if given, is the interrupt line that the waiting thread may serve itself meanwhile.
+        """
+
+    def describe(self) -> str:
+        """One line for `hilbridge list` and for bug reports."""
+
+    def stop(self) -> None:
+        """End all threads. Waits for them, with a bound."""
+
+    def abandon(self) -> None:
+        """In a forked child: let go of descriptors; the threads are the parent's."""

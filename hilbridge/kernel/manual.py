@@ -1,0 +1,134 @@
+"""The hand-cranked machine: the whole model on one thread and a virtual clock, for tests.
+
+A blocking call turns the crank itself: it runs what is ready, and when nothing is, it moves the clock to the next timer.
+When not even a timer is left, nothing can ever happen any more, and it raises `Deadlock` with the list of what waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hilbridge.kernel.clock import VirtualClock
+from hilbridge.model.errors import Deadlock, UsageFault
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.interrupt import Pin
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.kernel.machine import Waitable
+    from hilbridge.kernel.processor import Processor
+
+
+class ManualMachine:
+    """A machine that moves only when it is told to."""
+
+    def __init__(self, ke: Kernel, clock: VirtualClock, describe_pending: Callable[[], str]) -> None:
+        self._ke = ke
+        self._clock = clock
+        self._describe_pending = describe_pending
+        self._raised: deque[Pin] = deque()
+        self._work: deque[Callable[[], None]] = deque()
+        self._stopped = False
+
+    # -- Machine -----------------------------------------------------------------------------------------------------
+
+    def add_pin(self, pin: Pin) -> None:
+        """Virtual lines only: what another process does cannot be put on a virtual clock."""
+        if pin.fd >= 0:
+            raise UsageFault(
+                "a hand-cranked machine cannot watch a real descriptor: use a virtual: device, or Bridge() for real ports"
+            )
+
+    def forget_pin(self, pin: Pin) -> None:
+        """Watch it no more."""
+        pin.closed = True
+
+    def interest_changed(self, pin: Pin) -> None:
+        """A line that asserts already, and only now may interrupt, does so now."""
+        if pin.level() and not pin.closed:
+            self.raise_pin(pin)
+
+    def raise_pin(self, pin: Pin) -> None:
+        """Queue the pin's chain for the next turn of the crank."""
+        self._raised.append(pin)
+
+    def timer_changed(self) -> None:
+        """The crank looks at the timers by itself."""
+
+    def queue_work(self, work: Callable[[], None]) -> None:
+        """Queue for the next turn."""
+        self._work.append(work)
+
+    def queue_callback(self, callback: Callable[[], None]) -> None:
+        """Queue for the next turn."""
+        self._work.append(callback)
+
+    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+        """Turn the crank until `what` is done or the virtual clock has passed the deadline."""
+        deadline = None if timeout is None else self._clock.now() + timeout
+        while not what.done:
+            if self.step():
+                continue
+            due = self._ke.timers.next_due()
+            if deadline is not None and (due is None or due > deadline):
+                self._clock.advance_to(deadline)
+                return False
+            if due is None:
+                raise Deadlock(
+                    f"nothing is left that could happen; waiting are: {self._describe_pending() or 'no IRPs'}"
+                )
+            self._clock.advance_to(due)
+        return True
+
+    def describe(self) -> str:
+        """One line."""
+        return f"hand-cranked machine at {self._clock.now()} ns"
+
+    def stop(self) -> None:
+        """Do what is still to be done."""
+        self.run_until_idle()
+        self._stopped = True
+
+    def abandon(self) -> None:
+        """Nothing is shared with the parent."""
+
+    # -- the crank ---------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work. False: nothing was."""
+        if self._raised:
+            pin = self._raised.popleft()
+            if not pin.closed:
+                pin.vector.dispatch(pin)
+            return True
+        timer = self._ke.timers.pop_expired(self._clock.now())
+        if timer is not None:
+            self._ke.expire(timer)
+            return True
+        if self._work:
+            try:
+                self._work.popleft()()
+            except Exception as error:  # noqa: BLE001 - latched
+                self._ke.latch_fault(None, error, "a work item or a callback")
+            return True
+        return False
+
+    def run_until_idle(self, limit: int = 100_000) -> int:
+        """Turn the crank until nothing is ready (the clock stands still). Returns the number of steps."""
+        for steps in range(limit):
+            if not self.step():
+                return steps
+        raise Deadlock(f"the machine did not come to rest in {limit} steps")
+
+    def advance(self, seconds: float) -> None:
+        """Let that much virtual time pass, running every timer at its moment."""
+        end = self._clock.now() + round(seconds * 1e9)
+        while True:
+            self.run_until_idle()
+            due = self._ke.timers.next_due()
+            if due is None or due > end:
+                break
+            self._clock.advance_to(due)
+        self._clock.advance_to(end)
+        self.run_until_idle()

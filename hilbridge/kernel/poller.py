@@ -1,0 +1,263 @@
+"""The poller: one thread, one selector over the descriptors of all devices. It is the interrupt source.
+
+It sleeps until a descriptor is ready, a timer is due, or somebody rings its eventfd; there is no periodic wake-up. It
+takes each ready pin to its vector, where the ISR chain and then the DPCs run on this thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hilbridge.kernel.pollmask import POLL_GONE, causes_of, poll_mask
+from hilbridge.kernel.steering import LockWaker, steer
+from hilbridge.kernel.workers import JOIN_SECONDS, Worker
+from hilbridge.model.errors import DriverFault, InternalFault
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.interrupt import Pin
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.kernel.machine import Waitable
+    from hilbridge.kernel.processor import Processor
+
+EVENTS_PER_TURN = 64
+FORGET_SECONDS = 5.0
+
+
+class Poller:
+    """The machine on real time: the poller thread, the system worker and the callback thread."""
+
+    def __init__(self, ke: Kernel, *, steering: bool = True) -> None:
+        self._ke = ke
+        self._steering = steering
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._pins: dict[int, Pin] = {}
+        self._raised: deque[Pin] = deque()
+        self._sleeping_until: int | None = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._stopped = False
+        self.wakeups = 0
+        """Turns of the poller's loop: it stands still while nothing happens."""
+        self._worker = Worker("hilbridge-worker", self._report)
+        self._callbacks = Worker("hilbridge-callbacks", self._report)
+
+    def _report(self, error: BaseException) -> None:
+        self._ke.latch_fault(None, error, "a work item or a callback")
+
+    # -- pins --------------------------------------------------------------------------------------------------------
+
+    def add_pin(self, pin: Pin) -> None:
+        """Begin to watch a pin."""
+        self._start()
+        if pin.fd < 0:
+            return
+        with pin.lock:
+            self._pins[pin.fd] = pin
+            self._register(pin)
+
+    def _register(self, pin: Pin) -> None:
+        self._epoll.register(pin.fd, poll_mask(pin.enabled))
+        pin.registered = True
+
+    def _unregister(self, pin: Pin) -> None:
+        if pin.registered:
+            pin.registered = False
+            self._epoll.unregister(pin.fd)
+
+    def forget_pin(self, pin: Pin) -> None:
+        """Watch it no more; waits until a steering thread has let go of it."""
+        with pin.lock:
+            pin.closed = True
+            if pin.fd >= 0:
+                self._unregister(pin)
+                if self._pins.get(pin.fd) is pin:
+                    del self._pins[pin.fd]
+            steerer = pin.steerer
+            if steerer is None or steerer is self._ke.current():
+                return
+            if pin.let_go is None:
+                pin.let_go = threading.Event()
+            steerer.waker.wake()
+        if not pin.let_go.wait(FORGET_SECONDS):
+            raise InternalFault(f"a thread that waits on {pin.vector!r} did not let go of it in {FORGET_SECONDS} s")
+
+    def interest_changed(self, pin: Pin) -> None:
+        """Tell whoever watches the pin."""
+        with pin.lock:
+            if pin.registered:
+                self._epoll.modify(pin.fd, poll_mask(pin.enabled))
+            elif pin.steerer is not None and pin.steerer is not self._ke.current():
+                pin.steerer.waker.wake()
+
+    def raise_pin(self, pin: Pin) -> None:
+        """Run the pin's chain on the poller thread."""
+        self._raised.append(pin)
+        self._ring()
+
+    def timer_changed(self) -> None:
+        """Wake the poller if it sleeps longer than the new earliest timer allows."""
+        self._start()
+        due, until = self._ke.timers.next_due(), self._sleeping_until
+        if due is not None and (until is None or due < until):
+            self._ring()
+
+    def _ring(self) -> None:
+        if not self._stopped:
+            os.eventfd_write(self._bell, 1)
+
+    # -- threads -----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._stopping:
+                raise InternalFault("the poller has been stopped")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hilbridge-poller", daemon=True)
+                self._thread.start()
+
+    def queue_work(self, work: Callable[[], None]) -> None:
+        """Run `work` at PASSIVE_LEVEL on the system worker."""
+        self._worker.put(work)
+
+    def queue_callback(self, callback: Callable[[], None]) -> None:
+        """Run an application's callback on a thread that never is a processor."""
+        self._callbacks.put(callback)
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._worker.stop()
+        with self._lock:
+            self._stopping = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._ring()
+            thread.join(JOIN_SECONDS)
+            if thread.is_alive():
+                raise DriverFault("the poller did not stop: an ISR or a DPC of some driver does not return")
+        self._stopped = True
+        self._epoll.close()
+        os.close(self._bell)
+        self._callbacks.stop()
+
+    def abandon(self) -> None:
+        """In a forked child."""
+        self._stopping = self._stopped = True
+        self._epoll.close()
+        os.close(self._bell)
+
+    def describe(self) -> str:
+        """One line."""
+        return f"poller with {len(self._pins)} descriptors, {self.wakeups} wake-ups"
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            # Without its poller the bridge is deaf. Nobody may be left waiting for it: fail everything, and say so.
+            self._ke.latch_fault(None, InternalFault(f"the poller died: {error!r}"), "the poller")
+            raise
+
+    def _loop(self) -> None:
+        ke, epoll, pins, raised = self._ke, self._epoll, self._pins, self._raised
+        ke.current().is_poller = True
+        while not self._stopping:
+            now = ke.clock.now()
+            while (timer := ke.timers.pop_expired(now)) is not None:
+                ke.expire(timer)
+            # Announce how long we sleep *before* looking at the queue a last time: a timer that is set in between sees
+            # the announcement and rings.
+            self._sleeping_until = None
+            due = ke.timers.next_due()
+            self._sleeping_until = due
+            timeout = None if due is None else max(0.0, (due - ke.clock.now()) / 1e9)
+            for fd, event in epoll.poll(0 if raised else timeout, EVENTS_PER_TURN):
+                if fd == self._bell:
+                    os.eventfd_read(self._bell)
+                    continue
+                pin = pins.get(fd)
+                if pin is None or pin.closed:
+                    continue
+                if event & POLL_GONE:
+                    self._hang_up(pin)
+                pin.saw(causes_of(event))
+                pin.vector.dispatch(pin)
+            self.wakeups += 1
+            for _ in range(len(raised)):
+                pin = raised.popleft()
+                if not pin.closed:
+                    pin.vector.dispatch(pin)
+
+    def _hang_up(self, pin: Pin) -> None:
+        # A descriptor that hung up is ready for ever, whatever the mask: watched on, it would burn a processor.
+        with pin.lock:
+            pin.hung = True
+            self._unregister(pin)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+        """Wait for `what`, steering `pin` to this thread if it is free."""
+        deadline = None if timeout is None else self._ke.clock.now() + timeout
+        if processor.is_poller:
+            raise DriverFault(
+                "the poller thread was asked to wait: never wait in an ISR, a DPC or a completion routine"
+            )
+        if pin is not None and self._steering and self._claim(pin, processor):
+            waker = self._ke.waker(processor)
+            try:
+                what.add_waker(waker)
+                return steer(processor, what, pin, waker, deadline, self._ke.clock, pin.vector.dispatch)
+            finally:
+                self._give_back(pin, processor)
+        return self._sleep(processor, what, deadline)
+
+    def _sleep(self, processor: Processor, what: Waitable, deadline: int | None) -> bool:
+        waker = LockWaker()
+        what.add_waker(waker)
+        inside = processor.inside
+        while not what.done:
+            left = None if deadline is None else deadline - self._ke.clock.now()
+            if left is not None and left <= 0:
+                return False
+            processor.inside = 0
+            try:
+                if processor.sigint:
+                    processor.sigint = False
+                    raise KeyboardInterrupt
+                waker.sleep(left)
+            finally:
+                processor.inside = inside
+        return True
+
+    def _claim(self, pin: Pin, processor: Processor) -> bool:
+        if pin.fd < 0 or processor.dpcs or processor.irql:
+            return False
+        with pin.lock:
+            if pin.steerer is not None or pin.closed or pin.hung:
+                return False
+            self._ke.waker(processor)  # whoever finds a steerer may wake it
+            pin.steerer = processor
+            self._unregister(pin)
+            return True
+
+    def _give_back(self, pin: Pin, processor: Processor) -> None:
+        waker = self._ke.waker(processor)
+        with pin.lock:
+            pin.steerer = None
+            if pin.closed or pin.hung:
+                # The number may be somebody else's the next time it is seen: forget it here as well.
+                waker.watch(-1, 0)
+            else:
+                self._register(pin)
+            if pin.let_go is not None:
+                pin.let_go.set()

@@ -1,0 +1,54 @@
+"""A processor: a thread while it is inside the model. It has an IRQL and a DPC queue.
+
+IRQL here is bookkeeping, not exclusion: it says what code may do (wait, or not), and when queued DPCs run. Only locks
+keep two threads apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.dpc import Kdpc
+    from hilbridge.kernel.steering import Waker
+
+
+class Processor:
+    """One thread's state inside one kernel."""
+
+    __slots__ = (
+        "__weakref__",
+        "dpcs",
+        "draining",
+        "inside",
+        "irql",
+        "is_poller",
+        "number",
+        "sigint",
+        "thread_name",
+        "waker",
+    )
+
+    def __init__(self, number: int, thread_name: str) -> None:
+        self.number = number
+        self.thread_name = thread_name
+        self.irql: int = 0
+        self.dpcs: deque[Kdpc] = deque()
+        self.draining = False
+        self.inside = 0
+        """How deep this thread is in calls that SIGINT must not tear apart; see `hilbridge.kernel.sigint`."""
+        self.sigint = False
+        """A SIGINT came while `inside` was not 0; it is delivered at the next wait, or on the way out."""
+        self.is_poller = False
+        self.waker: Waker | None = None
+
+    def __repr__(self) -> str:
+        return f"<processor {self.number} ({self.thread_name}) at IRQL {self.irql}>"
+
+
+class ProcessorLocal(threading.local):
+    """Where a thread finds its processor. The class attribute is what a new thread sees."""
+
+    processor: Processor | None = None

@@ -1,0 +1,98 @@
+"""KTIMER and the queue that the poller sleeps by.
+
+Due times follow KeSetTimerEx: in units of 100 ns, negative is relative to now, positive absolute on the bridge's clock.
+`relative_ms` spares the arithmetic.
+"""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.dpc import Kdpc
+
+
+def relative_ms(milliseconds: float) -> int:
+    """A due time that many milliseconds from now, in KeSetTimerEx's units."""
+    return -round(milliseconds * 10_000)
+
+
+class Ktimer:
+    """KTIMER. `signaled` stays set after expiry until it is set again (a notification timer)."""
+
+    __slots__ = ("dpc", "due", "period", "serial", "signaled")
+
+    def __init__(self) -> None:
+        self.due = 0
+        self.period = 0
+        self.dpc: Kdpc | None = None
+        self.signaled = False
+        self.serial = 0
+        """Number of the queue entry that counts, or 0 when not queued: older entries of this timer are dead."""
+
+
+class TimerQueue:
+    """All timers of a kernel that run. Cancelled entries are left in the heap and skipped."""
+
+    __slots__ = ("_heap", "_lock", "_serial")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heap: list[tuple[int, int, Ktimer]] = []
+        self._serial = 0
+
+    def set(self, timer: Ktimer, due: int, period: int, dpc: Kdpc | None) -> tuple[bool, bool]:
+        """Queue; `due` and `period` in nanoseconds. Returns (was it queued before, is it now the earliest of all)."""
+        with self._lock:
+            was_queued = timer.serial != 0
+            self._serial += 1
+            timer.serial = self._serial
+            timer.due = due
+            timer.period = period
+            timer.dpc = dpc
+            timer.signaled = False
+            heappush(self._heap, (due, self._serial, timer))
+            return was_queued, self._heap[0][1] == self._serial
+
+    def cancel(self, timer: Ktimer) -> bool:
+        """True if it was queued. A DPC that is queued already stays queued, as in Windows."""
+        with self._lock:
+            was_queued = timer.serial != 0
+            timer.serial = 0
+            if len(self._heap) > 64 and len(self._heap) > 4 * sum(e[1] == e[2].serial for e in self._heap):
+                self._heap = sorted(e for e in self._heap if e[1] == e[2].serial)
+            return was_queued
+
+    def next_due(self) -> int | None:
+        """When the earliest timer expires (nanoseconds), or None."""
+        with self._lock:
+            self._drop_dead()
+            return self._heap[0][0] if self._heap else None
+
+    def pop_expired(self, now: int) -> Ktimer | None:
+        """Take one timer that is due; a periodic one is queued again from when it was due, not from now."""
+        with self._lock:
+            self._drop_dead()
+            if not self._heap or self._heap[0][0] > now:
+                return None
+            timer = heappop(self._heap)[2]
+            timer.signaled = True
+            if timer.period:
+                self._serial += 1
+                timer.serial = self._serial
+                timer.due += timer.period
+                heappush(self._heap, (timer.due, self._serial, timer))
+            else:
+                timer.serial = 0
+            return timer
+
+    def _drop_dead(self) -> None:
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].serial:
+            heappop(heap)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(entry[1] == entry[2].serial for entry in self._heap)

@@ -1,0 +1,134 @@
+"""DEVICE_OBJECT and the stack that attached devices form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hilbridge.model.codes import DO_DEVICE_INITIALIZING
+from hilbridge.model.devqueue import DeviceQueue
+from hilbridge.model.errors import HilbridgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hilbridge.iomgr.manager import IoManager
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.kernel.spinlock import SpinLock
+    from hilbridge.model.driver import DriverObject
+    from hilbridge.model.file import FileObject
+    from hilbridge.model.irp import Irp
+
+ExtensionT = TypeVar("ExtensionT")
+
+
+class DeviceStack:
+    """What all devices of one stack share. One driver's mistake stays in here, and so does its cancel lock."""
+
+    __slots__ = ("cancel_lock", "fault", "files", "removed", "steering")
+
+    def __init__(self, cancel_lock: SpinLock) -> None:
+        self.cancel_lock = cancel_lock
+        """Windows has one cancel spin lock for the whole system; here each stack has its own, so that a cancel routine
+        that hangs holds up its own stack only."""
+        self.fault: HilbridgeError | None = None
+        """The first fault of a driver in this stack; every later request is refused with it."""
+        self.removed: HilbridgeError | None = None
+        """Why the device went, once it has gone: what a caller is told, in words."""
+        self.files: list[FileObject] = []
+        """Every open of a device of this stack, oldest first."""
+        self.steering: Any = None
+        """The interrupt pin that a waiting thread may serve itself; None when the vector is shared or there is none."""
+
+
+class DeviceObject(Generic[ExtensionT]):
+    """DEVICE_OBJECT. ``extension`` is the driver's own memory for this device: any object, typed by the parameter."""
+
+    __slots__ = (
+        "attached_device",
+        "characteristics",
+        "current_irp",
+        "deferred_start_io",
+        "delete_pending",
+        "device_queue",
+        "device_stack",
+        "device_type",
+        "driver_object",
+        "extension",
+        "flags",
+        "handle_count",
+        "io",
+        "ke",
+        "lower_device",
+        "name",
+        "next_device",
+        "queue_lock",
+        "stack_size",
+        "start_io_active",
+        "start_io_pending",
+    )
+
+    def __init__(
+        self,
+        driver: DriverObject,
+        extension: ExtensionT,
+        name: str | None,
+        device_type: int,
+        characteristics: int,
+        device_stack: DeviceStack,
+        queue_lock: SpinLock,
+    ) -> None:
+        self.driver_object = driver
+        self.io: IoManager = driver.io
+        self.ke: Kernel = driver.ke
+        self.extension = extension
+        self.name = name
+        self.device_type = device_type
+        self.characteristics = characteristics
+        self.flags = DO_DEVICE_INITIALIZING
+        self.stack_size = 1
+        self.next_device: DeviceObject[Any] | None = None
+        self.attached_device: DeviceObject[Any] | None = None
+        self.lower_device: DeviceObject[Any] | None = None
+        self.device_stack = device_stack
+        self.handle_count = 0
+        self.delete_pending = False
+        # StartIo: the queue, the packet in progress, and what keeps StartIo from calling itself for ever.
+        self.queue_lock = queue_lock
+        self.device_queue = DeviceQueue()
+        self.current_irp: Irp | None = None
+        self.deferred_start_io = False
+        self.start_io_active = False
+        self.start_io_pending: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<DEVICE {self.name or '(unnamed)'} of {self.driver_object.name}>"
+
+    def walk_up(self) -> Iterator[DeviceObject[Any]]:
+        """This device and all that are attached above it, bottom first."""
+        device: DeviceObject[Any] | None = self
+        while device is not None:
+            yield device
+            device = device.attached_device
+
+    def walk_down(self) -> Iterator[DeviceObject[Any]]:
+        """This device and all below it, top first."""
+        device: DeviceObject[Any] | None = self
+        while device is not None:
+            yield device
+            device = device.lower_device
+
+    @property
+    def top(self) -> DeviceObject[Any]:
+        """IoGetAttachedDevice: the top of this device's stack."""
+        device: DeviceObject[Any] = self
+        while device.attached_device is not None:
+            device = device.attached_device
+        return device
+
+    @property
+    def bottom(self) -> DeviceObject[Any]:
+        """IoGetDeviceAttachmentBaseRef: the bottom of this device's stack."""
+        device: DeviceObject[Any] = self
+        while device.lower_device is not None:
+            device = device.lower_device
+        return device

@@ -1,0 +1,76 @@
+"""DRIVER_OBJECT: a driver's table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hilbridge.model.codes import DRVO_LEGACY_DRIVER, IRP_MJ_MAXIMUM_FUNCTION
+from hilbridge.model.status import NtStatus
+
+if TYPE_CHECKING:
+    from hilbridge.iomgr.manager import IoManager
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.model.device import DeviceObject
+    from hilbridge.model.irp import Irp
+
+
+DriverDispatch = Callable[["DeviceObject[Any]", "Irp"], NtStatus]
+DispatchTable = list[Any]
+"""28 dispatch routines (`DriverDispatch`), or None where DriverEntry wants the default."""
+AddDevice = Callable[["DriverObject", "DeviceObject[Any]"], NtStatus]
+DriverEntry = Callable[["DriverObject", Mapping[str, object]], NtStatus]
+DriverUnload = Callable[["DriverObject"], None]
+StartIo = Callable[["DeviceObject[Any]", "Irp"], None]
+
+
+class DriverObject:
+    """DRIVER_OBJECT. ``driver_entry`` fills it in; ``major_function`` is indexed by `IrpMajor`.
+
+    An entry that the driver leaves alone, or sets to None, completes its requests with STATUS_INVALID_DEVICE_REQUEST.
+    """
+
+    __slots__ = (
+        "add_device",
+        "device_object",
+        "driver_start_io",
+        "driver_unload",
+        "flags",
+        "io",
+        "ke",
+        "major_function",
+        "name",
+        "parameters",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        io: IoManager,
+        ke: Kernel,
+        default_dispatch: DriverDispatch,
+        parameters: Mapping[str, object] | None = None,
+    ) -> None:
+        self.name = name
+        self.io = io
+        self.ke = ke
+        self.parameters = parameters or {}
+        self.flags = DRVO_LEGACY_DRIVER
+        self.major_function: DispatchTable = [default_dispatch] * (IRP_MJ_MAXIMUM_FUNCTION + 1)
+        self.add_device: AddDevice | None = None
+        self.driver_unload: DriverUnload | None = None
+        self.driver_start_io: StartIo | None = None
+        self.device_object: DeviceObject[Any] | None = None
+        """Head of the list of this driver's devices, newest first, linked by ``next_device``."""
+
+    def __repr__(self) -> str:
+        return f"<DRIVER {self.name}>"
+
+    @property
+    def unload(self) -> DriverUnload | None:
+        """DriverUnload, by its short name."""
+        return self.driver_unload
+
+    @unload.setter
+    def unload(self, routine: DriverUnload | None) -> None:
+        self.driver_unload = routine

@@ -1,0 +1,120 @@
+"""Serial I/O controls: codes, payloads and bits of ntddser.h (values from mingw-w64's header).
+
+Payloads are little-endian and packed with `struct`; each has a small class with ``pack`` and ``unpack``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from hilbridge.model.codes import FILE_ANY_ACCESS, FILE_DEVICE_SERIAL_PORT, FILE_READ_DATA
+from hilbridge.model.ioctl import METHOD_BUFFERED, ctl_code
+
+
+def _serial(function: int) -> int:
+    return ctl_code(FILE_DEVICE_SERIAL_PORT, function, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+
+IOCTL_SERIAL_SET_BAUD_RATE = _serial(1)
+IOCTL_SERIAL_SET_LINE_CONTROL = _serial(3)
+IOCTL_SERIAL_SET_BREAK_ON = _serial(4)
+IOCTL_SERIAL_SET_BREAK_OFF = _serial(5)
+IOCTL_SERIAL_SET_TIMEOUTS = _serial(7)
+IOCTL_SERIAL_GET_TIMEOUTS = _serial(8)
+IOCTL_SERIAL_SET_DTR = _serial(9)
+IOCTL_SERIAL_CLR_DTR = _serial(10)
+IOCTL_SERIAL_SET_RTS = _serial(12)
+IOCTL_SERIAL_CLR_RTS = _serial(13)
+IOCTL_SERIAL_PURGE = _serial(19)
+IOCTL_SERIAL_GET_BAUD_RATE = _serial(20)
+IOCTL_SERIAL_GET_LINE_CONTROL = _serial(21)
+IOCTL_SERIAL_GET_MODEMSTATUS = _serial(26)
+IOCTL_SERIAL_GET_COMMSTATUS = _serial(27)
+IOCTL_SERIAL_GET_DTRRTS = _serial(30)
+
+# Ours: a vendor's device type and function numbers.
+FILE_DEVICE_HILBRIDGE = 0x8B1D
+IOCTL_HILBRIDGE_PEEK = ctl_code(FILE_DEVICE_HILBRIDGE, 0x800, METHOD_BUFFERED, FILE_READ_DATA)
+"""Look at this file's unread bytes, oldest first, without consuming them."""
+IOCTL_HILBRIDGE_UNREAD = ctl_code(FILE_DEVICE_HILBRIDGE, 0x801, METHOD_BUFFERED, FILE_READ_DATA)
+"""Give the bytes of the last read back to the front of the receive log, unless another read is waiting."""
+
+MAXULONG = 0xFFFF_FFFF
+
+SERIAL_PURGE_TXABORT = 1
+SERIAL_PURGE_RXABORT = 2
+SERIAL_PURGE_TXCLEAR = 4
+SERIAL_PURGE_RXCLEAR = 8
+
+SERIAL_DTR_STATE = 1
+SERIAL_RTS_STATE = 2
+
+STOP_BITS = {1.0: 0, 1.5: 1, 2.0: 2}
+PARITY = {"N": 0, "O": 1, "E": 2, "M": 3, "S": 4}
+
+
+class SerialTimeouts(NamedTuple):
+    """SERIAL_TIMEOUTS, in milliseconds. All zero, the default: a read waits for all its bytes."""
+
+    read_interval_timeout: int = 0
+    read_total_timeout_multiplier: int = 0
+    read_total_timeout_constant: int = 0
+    write_total_timeout_multiplier: int = 0
+    write_total_timeout_constant: int = 0
+
+    def pack(self) -> bytes:
+        """20 bytes."""
+        return struct.pack("<5I", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialTimeouts:
+        """From at least 20 bytes."""
+        return cls(*struct.unpack_from("<5I", data))
+
+
+class SerialLineControl(NamedTuple):
+    """SERIAL_LINE_CONTROL: stop bits 0 = 1, 1 = 1.5, 2 = 2; parity 0 none, 1 odd, 2 even, 3 mark, 4 space."""
+
+    stop_bits: int
+    parity: int
+    word_length: int
+
+    def pack(self) -> bytes:
+        """3 bytes."""
+        return struct.pack("<3B", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialLineControl:
+        """From at least 3 bytes."""
+        return cls(*struct.unpack_from("<3B", data))
+
+
+class SerialStatus(NamedTuple):
+    """SERIAL_STATUS."""
+
+    errors: int
+    hold_reasons: int
+    amount_in_in_queue: int
+    amount_in_out_queue: int
+    eof_received: bool = False
+    wait_for_immediate: bool = False
+
+    def pack(self) -> bytes:
+        """20 bytes, padding included."""
+        return struct.pack("<4I2?2x", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialStatus:
+        """From at least 18 bytes."""
+        return cls(*struct.unpack_from("<4I2?", data))
+
+
+def pack_ulong(value: int) -> bytes:
+    """A ULONG."""
+    return struct.pack("<I", value)
+
+
+def unpack_ulong(data: bytes | bytearray) -> int:
+    """From at least 4 bytes."""
+    return int(struct.unpack_from("<I", data)[0])

@@ -1,0 +1,1 @@
+"""Instruments that watch the model at work (verifier, trace, statistics), and cost nothing when absent."""
