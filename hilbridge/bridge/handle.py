@@ -58,6 +58,9 @@ class Handle:
 
         `DeviceGone` if the device goes first: what it had said is in ``.partial``.
         """
+        fast = self._fast_read(n, 0, b"")
+        if fast is not None:
+            return fast
         request = self._read(f"read({n})", n, 0, b"", timeout)
         data = request.data
         if len(data) == n or request.status == STATUS_TIMEOUT:
@@ -69,6 +72,9 @@ class Handle:
 
     def read_some(self, max: int = READ_SOME, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:  # noqa: A002 - as in the docs
         """At least one byte, at most `max`: what is there, or the next that comes."""
+        fast = self._fast_read(max, 1, b"")
+        if fast is not None:
+            return fast
         self._must_stream("read_some")
         return self._read(f"read_some({max})", max, 1, b"", timeout).data
 
@@ -82,6 +88,9 @@ class Handle:
         """Everything up to and including `terminator`; `UsageFault` if `max` bytes came without it (in ``.partial``)."""
         if not terminator:
             raise UsageFault("read_until needs a terminator; read_some() reads what is there")
+        fast = self._fast_read(max, 0, terminator)
+        if fast is not None:
+            return fast
         self._must_stream("read_until")
         request = self._read(f"read_until({terminator!r})", max, 0, bytes(terminator), timeout)
         data = request.data
@@ -106,7 +115,22 @@ class Handle:
 
     def write(self, data: bytes | bytearray | memoryview, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
         """All of `data`; returns its length. On a time-out ``.information`` says how much the device has accepted."""
-        request = self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data)
+        request = Request(self, "write")
+        processor = self._ke.current()
+        processor.inside += 1
+        try:
+            count = self.io.fast_write(request, data)
+            if count is None and request.irp is None:
+                self.io.submit_write(request, data)
+        except NtStatusError as error:
+            raise from_nt_status(error, "write", self.name) from None
+        finally:
+            processor.inside -= 1
+        if count is not None:
+            if processor.sigint:
+                self._ke.leave(processor)
+            return count
+        request.what = f"write of {len(data)} bytes"
         self._finish(request, timeout)
         return request.information
 
@@ -313,6 +337,19 @@ class Handle:
             processor.inside -= 1
         return request
 
+    def _fast_read(self, n: int, minimum: int, terminator: bytes) -> bytes | None:
+        processor = self._ke.current()
+        processor.inside += 1
+        try:
+            data = self.io.fast_read(processor, self.file, n, minimum, terminator)
+        finally:
+            processor.inside -= 1
+        if processor.sigint:
+            if data:
+                self.give_back(data)
+            self._ke.leave(processor)
+        return data
+
     def _read(self, what: str, n: int, minimum: int, terminator: bytes, timeout: float | None) -> Request:
         if n < 0:
             raise UsageFault(f"cannot read {n} bytes")
@@ -337,7 +374,7 @@ class Handle:
             processor.inside -= 1
         if processor.sigint:
             self._ke.leave(processor)
-        if not request.status.is_success:
+        if request.status.is_error:
             raise self.fault(request)
         return request
 

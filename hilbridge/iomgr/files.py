@@ -6,7 +6,8 @@ handle has outstanding; CLOSE comes when the last of these has ended.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilbridge.iomgr.cancel import CancelRoutines
 from hilbridge.iomgr.devices import DeviceRoutines
@@ -34,7 +35,7 @@ from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, NtStat
 from hilbridge.model.file import FileObject
 from hilbridge.model.ioctl import METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, ioctl_access, ioctl_method
 from hilbridge.model.irp import Irp
-from hilbridge.model.irp_life import IrpState
+from hilbridge.model.irp_life import IrpEvent, IrpState
 from hilbridge.model.parameters import (
     NO_PARAMETERS,
     CreateParameters,
@@ -50,6 +51,9 @@ from hilbridge.model.status import (
     STATUS_PENDING,
     NtStatus,
 )
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.processor import Processor
 
 RequestT = TypeVar("RequestT", bound=IoRequest)
 
@@ -130,6 +134,80 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
 
     def last_handle_closed(self, device: DeviceObject[Any]) -> None:
         """For who manages the devices: REMOVE_DEVICE may follow now."""
+
+    # -- fast I/O ----------------------------------------------------------------------------------------------------
+
+    fast_io = True
+    """Whether requests may be served without an IRP; a tracer or a verifier, which wants to see IRPs, says False."""
+
+    def fast_read(
+        self, processor: Processor, file: FileObject, length: int, minimum: int = 0, terminator: bytes = b""
+    ) -> bytes | None:
+        """Fast I/O: the bytes, if they are there now or come within a moment; else None, and nothing has happened.
+
+        Only for a stack whose top is the device that was opened, and whose driver offers it. Everything that is unusual
+        is left to the IRP: closed handles, missing access, broken drivers, reads that wait already.
+        """
+        device = file.device_object
+        fast = device.driver_object.fast_io_dispatch
+        stack = device.device_stack
+        if (
+            fast is None
+            or device.attached_device is not None
+            or stack.fault is not None
+            or not self.fast_io
+            or file.flags & FO_CLEANUP_COMPLETE
+            or not file.granted_access & FILE_READ_DATA
+        ):
+            return None
+        try:
+            data = fast.read(device, file, length, minimum, terminator)
+            pin = stack.steering
+            if data is None and pin is not None and self.ke.machine.serve_briefly(processor, pin):
+                data = fast.read(device, file, length, minimum, terminator)
+            if pin is not None and pin.parked and any(other.irps for other in stack.files):
+                # A request waits that nobody fetches interrupts for. Who makes one looks whether the pin is parked after
+                # his IRP is on the list; we look at the list after the pin is parked: one of us sees the other.
+                self.ke.machine.unpark(pin)
+        except BaseException as error:
+            raise self.fault(device, error, "its fast read routine") from error
+        return data
+
+    def fast_write(self, request: IoRequest, data: bytes | bytearray | memoryview) -> int | None:
+        """Fast I/O: how much was written, which is all of it. None: it has become an IRP, if `request` has one now."""
+        file = request.file
+        device = file.device_object
+        fast = device.driver_object.fast_io_dispatch
+        if (
+            fast is None
+            or device.attached_device is not None
+            or device.device_stack.fault is not None
+            or not self.fast_io
+            or file.flags & FO_CLEANUP_COMPLETE
+            or not file.granted_access & FILE_WRITE_DATA
+        ):
+            return None
+        try:
+            return fast.write(device, file, data, partial(self._dispatched_write, device, request, data))
+        except NtStatusError:
+            raise
+        except BaseException as error:
+            raise self.fault(device, error, "its fast write routine") from error
+
+    def _dispatched_write(self, device: DeviceObject[Any], request: IoRequest, data: bytes | bytearray | memoryview) -> Irp:
+        """A write's IRP as its driver would see it in its dispatch routine."""
+        irp, _ = self._irp_for(request)
+        irp.flags = IRP_WRITE_OPERATION
+        irp.system_buffer = bytearray(data)
+        location = irp.stack[-1]
+        location.major_function = IrpMajor.WRITE
+        location.parameters = WriteParameters(len(data))
+        location.file_object = request.file
+        location.device_object = device
+        irp.step(IrpEvent.CALL)
+        irp.current_location -= 1
+        self._register(irp, request.file)
+        return irp
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -251,14 +329,17 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         request.irp = irp
         return irp, device
 
-    def _dispatch(self, device: DeviceObject[Any], irp: Irp, request: IoRequest) -> None:
-        """Send a request's IRP down, and look at how the dispatch routine behaved."""
-        file = request.file
+    @staticmethod
+    def _register(irp: Irp, file: FileObject) -> None:
         file.irps[irp.id] = irp
         if file.flags & FO_CLEANUP_COMPLETE:
             # The handle was closed after the first look: whoever closes it may have missed this IRP in its list.
             file.irps.pop(irp.id, None)
             raise NtStatusError(STATUS_FILE_CLOSED, f"{file!r} has been closed")
+
+    def _dispatch(self, device: DeviceObject[Any], irp: Irp, request: IoRequest) -> None:
+        """Send a request's IRP down, and look at how the dispatch routine behaved."""
+        self._register(irp, request.file)
         processor = self.ke.current()
         irql = processor.irql
         try:
@@ -275,7 +356,11 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             raise self._blame(
                 irp, request, BugCheck(0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x05, irql, was, hint="IRQL leak")
             )
-        if status != STATUS_PENDING and irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
+        if status == STATUS_PENDING:
+            pin = device.device_stack.steering
+            if pin is not None and pin.parked:
+                self.ke.machine.unpark(pin)
+        elif irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
             raise self._blame(
                 irp,
                 request,

@@ -110,6 +110,8 @@ class Pin:
 
     __slots__ = (
         "_ready",
+        "brief",
+        "brief_causes",
         "closed",
         "enabled",
         "fd",
@@ -117,6 +119,8 @@ class Pin:
         "let_go",
         "level",
         "lock",
+        "parked",
+        "parked_lately",
         "registered",
         "steerer",
         "vector",
@@ -133,11 +137,18 @@ class Pin:
         self.closed = False
         self.registered = False
         """Whether the poller watches it now."""
+        self.parked = False
+        """Nobody watches it: the thread that served it last is expected back at once. See `Poller.serve_briefly`."""
+        self.parked_lately = False
+        """It has been parked since the poller last looked."""
         self.steerer: Any = None
         """The processor of the waiting thread that watches it instead of the poller, if any."""
         self.let_go: threading.Event | None = None
         """Made by `forget_pin` when it has to wait for the steerer; set when the steerer has let go."""
         self.lock = threading.Lock()
+        self.brief: Any = None
+        """A poll object for the descriptor alone, and the causes that it asks for: see `Poller.serve_briefly`."""
+        self.brief_causes = -1
 
     def take(self) -> int:
         """The causes seen since the last call; forgets them."""

@@ -57,6 +57,15 @@ class Machine(Protocol):
         `pin`, if given, is the interrupt line that the waiting thread may serve itself meanwhile.
         """
 
+    def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
+        """Let the calling thread take `pin`'s next interrupt, if it comes within a millisecond. False if it did not.
+
+        The wait cannot be cancelled, which is why it is that short. For a caller who expects an answer at once.
+        """
+
+    def unpark(self, pin: Pin) -> None:
+        """Somebody waits for this pin's interrupts, and will not come for them himself."""
+
     def describe(self) -> str:
         """One line for `hilbridge list` and for bug reports."""
 

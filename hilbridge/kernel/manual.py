@@ -81,6 +81,13 @@ class ManualMachine:
             self._clock.advance_to(due)
         return True
 
+    def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
+        """Nothing happens here that nobody cranks."""
+        return False
+
+    def unpark(self, pin: Pin) -> None:
+        """Pins are not parked here."""
+
     def describe(self) -> str:
         """One line."""
         return f"hand-cranked machine at {self._clock.now()} ns"

@@ -48,8 +48,7 @@ class SpinLock:
         if old < DISPATCH_LEVEL and processor.dpcs:
             self._ke.drain_dpcs(processor)
 
-    def __enter__(self) -> None:
-        self.acquire()
+    __enter__ = acquire
 
     def __exit__(self, *exc: object) -> None:
         self.release()

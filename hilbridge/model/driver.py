@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hilbridge.model.codes import DRVO_LEGACY_DRIVER, IRP_MJ_MAXIMUM_FUNCTION
 from hilbridge.model.status import NtStatus
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hilbridge.iomgr.manager import IoManager
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.model.device import DeviceObject
+    from hilbridge.model.file import FileObject
     from hilbridge.model.irp import Irp
 
 
@@ -22,6 +23,23 @@ AddDevice = Callable[["DriverObject", "DeviceObject[Any]"], NtStatus]
 DriverEntry = Callable[["DriverObject", Mapping[str, object]], NtStatus]
 DriverUnload = Callable[["DriverObject"], None]
 StartIo = Callable[["DeviceObject[Any]", "Irp"], None]
+
+
+class FastIoDispatch(NamedTuple):
+    """FAST_IO_DISPATCH: requests that a driver can serve at once, in the caller's thread, without an IRP.
+
+    Both routines answer None when they cannot: then the I/O manager builds the IRP. They are called only when no filter is
+    attached above the driver's device, and never wait.
+    """
+
+    read: Callable[[DeviceObject[Any], FileObject, int, int, bytes], bytes | None]
+    """FastIoRead(device, file, length, minimum, terminator): the bytes, if the read can end now."""
+    write: Callable[[DeviceObject[Any], FileObject, bytes | bytearray | memoryview, Callable[[], Irp]], int | None]
+    """FastIoWrite(device, file, data, make_irp): how much was written, which is all, or None.
+
+    A driver that could write a part only calls ``make_irp()``, which gives it the write's IRP as if it had been dispatched
+    to it, with the data in its system buffer; it queues this as pending and answers None.
+    """
 
 
 class DriverObject:
@@ -35,6 +53,7 @@ class DriverObject:
         "device_object",
         "driver_start_io",
         "driver_unload",
+        "fast_io_dispatch",
         "flags",
         "io",
         "ke",
@@ -60,6 +79,7 @@ class DriverObject:
         self.add_device: AddDevice | None = None
         self.driver_unload: DriverUnload | None = None
         self.driver_start_io: StartIo | None = None
+        self.fast_io_dispatch: FastIoDispatch | None = None
         self.device_object: DeviceObject[Any] | None = None
         """Head of the list of this driver's devices, newest first, linked by ``next_device``."""
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from hilbridge.drivers.serial.create import cleanup, close, create
 from hilbridge.drivers.serial.ioctl import device_control
 from hilbridge.drivers.serial.pnp import add_device, pnp
-from hilbridge.drivers.serial.read import read
-from hilbridge.drivers.serial.write import flush, write
+from hilbridge.drivers.serial.read import fast_read, read
+from hilbridge.drivers.serial.write import fast_write, flush, write
 from hilbridge.model.codes import IrpMajor
-from hilbridge.model.driver import DriverObject
+from hilbridge.model.driver import DriverObject, FastIoDispatch
 from hilbridge.model.status import STATUS_SUCCESS, NtStatus
 
 
@@ -18,6 +18,7 @@ def driver_entry(driver: DriverObject, _parameters: Mapping[str, object]) -> NtS
     """Fill in the dispatch table."""
     driver.add_device = add_device
     driver.unload = unload
+    driver.fast_io_dispatch = FastIoDispatch(fast_read, fast_write)
     driver.major_function[IrpMajor.CREATE] = create
     driver.major_function[IrpMajor.CLEANUP] = cleanup
     driver.major_function[IrpMajor.CLOSE] = close

@@ -90,6 +90,7 @@ class SerialExtension:
         "modem_control",
         "port_name",
         "readers",
+        "reads_wait",
         "rx_dpc",
         "rx_on",
         "settings",
@@ -129,6 +130,8 @@ class SerialExtension:
         self.log_size = LOG_SIZE
         self.last_rx = 0
         self.rx_on = False
+        self.reads_wait = False
+        """Whether a read waits, or is about to: then the ISR queues its DPC. See `hilbridge.drivers.serial.isr`."""
         self.readers: list[Reader] = []
         # Sending: `tx_queue` holds writes, flushes and settings in the order of their arrival; `tx_started` is its head.
         self.writer: FileObject | None = None

@@ -15,6 +15,8 @@ from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.hardware import CAUSE_GONE, CAUSE_RX, CAUSE_TX
 
+INBOX_CHUNKS = 16
+
 
 def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
     """Service routine. Context: the device extension."""
@@ -28,7 +30,11 @@ def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
         extension.tx_on = False
         extension.program_interrupts()
         interrupt.device.ke.insert_queue_dpc(extension.tx_dpc)
-    if extension.inbox or extension.gone_seen is not None:
+    # Whether somebody waits is asked *after* the bytes are in the inbox, and who is about to wait says so *before* he looks
+    # into the inbox (`read`). So either he sees the bytes or we see him. If nobody waits the bytes stay in the inbox until
+    # somebody takes them; but when it fills up the DPC must weigh the room that is left.
+    inbox = extension.inbox
+    if (inbox and (extension.reads_wait or len(inbox) >= INBOX_CHUNKS)) or extension.gone_seen is not None:
         interrupt.device.ke.insert_queue_dpc(extension.rx_dpc)
     return True
 

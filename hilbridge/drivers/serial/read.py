@@ -14,6 +14,7 @@ from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.timer import relative_ms
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DriverFault
+from hilbridge.model.file import FileObject
 from hilbridge.model.irp import Irp
 from hilbridge.model.ntddser import MAXULONG
 from hilbridge.model.parameters import ReadParameters
@@ -40,6 +41,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     if location.parameters.read.length == 0:
         return _complete_now(device, irp, STATUS_SUCCESS)
     with extension.lock:
+        extension.reads_wait = True  # before the look into the inbox: see `isr`
         extension.absorb()
         first = reader.started is None and not reader.queue
         status: NtStatus | None = None
@@ -51,6 +53,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
                 _stopped(extension, reader)
                 extension.trim()
                 extension.watch_receiver()
+                extension.reads_wait = any(r.queue for r in extension.readers)
         if status is None:
             queued = reader.queue.insert_locked(irp)
             if first and queued:
@@ -66,6 +69,36 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         _nothing(irp, STATUS_CANCELLED)
         device.io.complete_request(irp)
     return STATUS_PENDING
+
+
+def fast_read(
+    device: DeviceObject[SerialExtension], file: FileObject, length: int, minimum: int, terminator: bytes
+) -> bytes | None:
+    """Fast I/O: a read that can end with what has arrived already. Nothing may be waiting before it."""
+    extension = device.extension
+    reader: Reader | None = file.fs_context
+    if reader is None or (not extension.inbox and reader.cursor == extension.log.end):
+        return None
+    with extension.lock:
+        extension.absorb()
+        log, cursor = extension.log, reader.cursor
+        if reader.queue or reader.missed:
+            return None
+        available = log.end - cursor
+        if terminator:
+            count = log.find(terminator, cursor, cursor + min(available, length)) - cursor
+        elif available >= length or 0 < minimum <= available:
+            count = min(available, length)
+        else:
+            return None
+        if count <= 0:
+            return None
+        data = log.peek(cursor, count)
+        reader.cursor = cursor + count
+        extension.trim()
+        if not extension.rx_on:
+            extension.watch_receiver()
+        return data
 
 
 def _complete_now(device: DeviceObject[SerialExtension], irp: Irp, status: NtStatus) -> NtStatus:
@@ -226,6 +259,7 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 break
     extension.trim()
     extension.watch_receiver()
+    extension.reads_wait = any(reader.queue for reader in extension.readers)
     return done
 
 
