@@ -32,6 +32,8 @@ from hilbridge.model.status import STATUS_BUFFER_OVERFLOW, STATUS_SUCCESS, STATU
 if TYPE_CHECKING:
     from hilbridge.bridge.bridge import Bridge
     from hilbridge.bridge.console import Console
+    from hilbridge.kernel.processor import Processor
+    from hilbridge.model.irp import Irp
 
 LONGEST_LINE = 1 << 16
 READ_SOME = 1 << 16
@@ -46,6 +48,7 @@ class Handle:
         self.file = file
         self.name = name
         self._ke = bridge.ke
+        self._local = bridge.ke.local
         self._owns_bridge = owns_bridge
 
     def __repr__(self) -> str:
@@ -58,7 +61,14 @@ class Handle:
 
         `DeviceGone` if the device goes first: what it had said is in ``.partial``.
         """
-        fast = self._fast_read(n, 0, b"")
+        processor = self._local.processor or self._ke.current()
+        processor.inside += 1
+        try:
+            fast = self.io.fast_read(processor, self.file, n, 0, b"")
+        finally:
+            processor.inside -= 1
+        if processor.sigint:
+            self._interrupted(processor, fast)
         if fast is not None:
             return fast
         request = self._read(f"read({n})", n, 0, b"", timeout)
@@ -115,24 +125,26 @@ class Handle:
 
     def write(self, data: bytes | bytearray | memoryview, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
         """All of `data`; returns its length. On a time-out ``.information`` says how much the device has accepted."""
-        request = Request(self, "write")
-        processor = self._ke.current()
+        processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
-            count = self.io.fast_write(request, data)
-            if count is None and request.irp is None:
-                self.io.submit_write(request, data)
+            done = self.io.fast_write(self.file, data, self._write_irp)
+            if done is None:
+                done = self.io.submit_write(Request(self, f"write of {len(data)} bytes"), data).irp
         except NtStatusError as error:
             raise from_nt_status(error, "write", self.name) from None
         finally:
             processor.inside -= 1
-        if count is not None:
+        if done.__class__ is int:
             if processor.sigint:
                 self._ke.leave(processor)
-            return count
-        request.what = f"write of {len(data)} bytes"
+            return done
+        request: Request = done.user_request  # type: ignore[union-attr]
         self._finish(request, timeout)
         return request.information
+
+    def _write_irp(self, data: bytes | bytearray | memoryview) -> Irp:
+        return self.io.dispatched_write(Request(self, f"write of {len(data)} bytes"), data)
 
     def flush(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Wait until everything that was written has left the port."""
@@ -338,17 +350,21 @@ class Handle:
         return request
 
     def _fast_read(self, n: int, minimum: int, terminator: bytes) -> bytes | None:
-        processor = self._ke.current()
+        processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
             data = self.io.fast_read(processor, self.file, n, minimum, terminator)
         finally:
             processor.inside -= 1
         if processor.sigint:
-            if data:
-                self.give_back(data)
-            self._ke.leave(processor)
+            self._interrupted(processor, data)
         return data
+
+    def _interrupted(self, processor: Processor, data: bytes | None) -> None:
+        """SIGINT came while bytes were on their way: they go back to the log, and KeyboardInterrupt is raised."""
+        if data:
+            self.give_back(data)
+        self._ke.leave(processor)
 
     def _read(self, what: str, n: int, minimum: int, terminator: bytes, timeout: float | None) -> Request:
         if n < 0:

@@ -50,6 +50,12 @@ class IoBase:
         """
         self.ke.queue_work_item(partial(self.on_device_state, device))
 
+    def irp_started(self, device: DeviceObject[Any], irp: Irp) -> None:
+        """A driver with queues of its own says so of a request that had to wait for another and is now begun.
+
+        Nothing is done here: it is for instruments, which cannot see into a driver's queue. May be called under its lock.
+        """
+
     def fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Latch an exception of a driver."""
         return self.ke.latch_fault(device, error, where)

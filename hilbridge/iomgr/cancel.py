@@ -11,7 +11,7 @@ from typing import Any
 from hilbridge.iomgr.base import IoBase
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck
-from hilbridge.model.irp import Irp
+from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpState
 
 
@@ -23,29 +23,43 @@ class CancelRoutines(IoBase):
 
         Promises nothing about how the IRP ends: it may be done just now, and end with SUCCESS.
         """
+        if irp.state == IrpState.COMPLETED and irp.cancel_routine is not None:
+            raise BugCheck(
+                0x48,
+                "CANCEL_STATE_IN_COMPLETED_IRP",
+                irp,
+                irp.cancel_routine,
+                hint="clear the cancel routine, then complete",
+            )
         location = irp.current_location
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
         if device is None:
             irp.cancel = True
             return False
         lock = device.device_stack.cancel_lock
+        irql = self.ke.irql
         lock.acquire()
         irp.cancel = True
         routine = irp.set_cancel_routine(None)
         if routine is None:
             lock.release()
             return False
-        if irp.state == IrpState.COMPLETED:
-            lock.release()
-            raise BugCheck(
-                0x48, "CANCEL_STATE_IN_COMPLETED_IRP", irp, routine, hint="clear the cancel routine, then complete"
-            )
+        self.run_cancel_routine(device, irp, routine, irql)
+        return True
+
+    def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
+        """Call a cancel routine that has been taken, with the cancel lock held, and check that it has let go of the lock.
+
+        `irql` is what the thread was at before it took the lock: what the routine's release restores.
+        """
+        lock = device.device_stack.cancel_lock
         processor = self.ke.current()
         try:
             routine(device, irp)
         except BaseException as error:
             if lock.owner is processor:
                 lock.release()
+            processor.irql = irql
             raise self.fault(device, error, "a cancel routine") from error
         if lock.owner is processor:
             lock.release()
@@ -60,7 +74,6 @@ class CancelRoutines(IoBase):
                 ),
                 "a cancel routine",
             )
-        return True
 
     def acquire_cancel_spin_lock(self, device: DeviceObject[Any]) -> None:
         """IoAcquireCancelSpinLock, of this device's stack."""

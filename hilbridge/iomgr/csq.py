@@ -28,20 +28,21 @@ class CancelSafeQueue:
     Methods named ``*_locked`` expect the lock to be held. `complete_canceled` is called without it.
     """
 
-    __slots__ = ("_complete_canceled", "_io", "_irps", "lock")
+    __slots__ = ("_complete_canceled", "_io", "irps", "lock")
 
     def __init__(self, io: IoManager, lock: SpinLock, complete_canceled: Callable[[Irp], None]) -> None:
         self._io = io
         self.lock = lock
-        self._irps: dict[int, Irp] = {}
+        self.irps: dict[int, Irp] = {}
+        """What is queued, oldest first. For looking only."""
         self._complete_canceled = complete_canceled
 
     def __len__(self) -> int:
-        return len(self._irps)
+        return len(self.irps)
 
     def __iter__(self) -> Iterator[Irp]:
         """The queued IRPs, oldest first. Hold the lock."""
-        return iter(list(self._irps.values()))
+        return iter(list(self.irps.values()))
 
     def insert(self, irp: Irp) -> bool:
         """IoCsqInsertIrp. False if the IRP had been cancelled already: it has then been completed as such."""
@@ -54,16 +55,16 @@ class CancelSafeQueue:
     def insert_locked(self, irp: Irp) -> bool:
         """Queue it; False if it had been cancelled already: the caller completes it, after letting go of the lock."""
         irp.mark_pending()
-        self._irps[irp.id] = irp
+        self.irps[irp.id] = irp
         irp.set_cancel_routine(self._cancel)
         if irp.cancel and irp.set_cancel_routine(None) is not None:
-            del self._irps[irp.id]
+            del self.irps[irp.id]
             return False
         return True
 
     def head_locked(self) -> Irp | None:
         """The oldest IRP that no cancellation has taken; it stays in the queue, cancellable."""
-        for irp in self._irps.values():
+        for irp in self.irps.values():
             if irp.cancel_routine is not None:
                 return irp
         return None
@@ -72,12 +73,12 @@ class CancelSafeQueue:
         """IoCsqRemoveIrp: take it out and own it; False if a cancellation owns it already."""
         if irp.set_cancel_routine(None) is None:
             return False
-        del self._irps[irp.id]
+        del self.irps[irp.id]
         return True
 
     def remove_next_locked(self, matches: Callable[[Irp], bool] | None = None) -> Irp | None:
         """IoCsqRemoveNextIrp: the oldest that matches and is not being cancelled, or None."""
-        for irp in list(self._irps.values()):
+        for irp in list(self.irps.values()):
             if (matches is None or matches(irp)) and self.remove_locked(irp):
                 return irp
         return None
@@ -86,5 +87,5 @@ class CancelSafeQueue:
         if device is not None:
             self._io.release_cancel_spin_lock(device)
         with self.lock:
-            self._irps.pop(irp.id, None)
+            self.irps.pop(irp.id, None)
         self._complete_canceled(irp)

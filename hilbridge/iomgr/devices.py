@@ -90,6 +90,8 @@ class DeviceRoutines(IoBase):
         source.lower_device = lower
         source.stack_size = lower.stack_size + 1
         source.device_stack = lower.device_stack
+        for file in lower.device_stack.files:
+            file.fast_io = None  # from now on the new device must see every request
         return lower
 
     def detach_device(self, lower: DeviceObject[ExtensionT]) -> None:

@@ -6,7 +6,7 @@ handle has outstanding; CLOSE comes when the last of these has ended.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilbridge.iomgr.cancel import CancelRoutines
@@ -53,6 +53,7 @@ from hilbridge.model.status import (
 )
 
 if TYPE_CHECKING:
+    from hilbridge.kernel.interrupt import Pin
     from hilbridge.kernel.processor import Processor
 
 RequestT = TypeVar("RequestT", bound=IoRequest)
@@ -85,6 +86,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             raise NtStatusError(status, f"{name} could not be opened")
         file.flags |= FO_FILE_OPEN | FO_HANDLE_CREATED
         device.device_stack.files.append(file)
+        if self.fast_io and device.attached_device is None:
+            file.fast_io = device.driver_object.fast_io_dispatch
         return file
 
     def close_file(self, file: FileObject) -> None:
@@ -97,6 +100,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             if file.flags & FO_CLEANUP_COMPLETE:
                 return
             file.flags |= FO_CLEANUP_COMPLETE
+            file.fast_io = None
         device = file.device_object
         processor = self.ke.current()
         processor.inside += 1
@@ -148,55 +152,50 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         Only for a stack whose top is the device that was opened, and whose driver offers it. Everything that is unusual
         is left to the IRP: closed handles, missing access, broken drivers, reads that wait already.
         """
-        device = file.device_object
-        fast = device.driver_object.fast_io_dispatch
-        stack = device.device_stack
-        if (
-            fast is None
-            or device.attached_device is not None
-            or stack.fault is not None
-            or not self.fast_io
-            or file.flags & FO_CLEANUP_COMPLETE
-            or not file.granted_access & FILE_READ_DATA
-        ):
+        fast = file.fast_io
+        if fast is None or not file.granted_access & FILE_READ_DATA:
             return None
+        device = file.device_object
         try:
             data = fast.read(device, file, length, minimum, terminator)
-            pin = stack.steering
-            if data is None and pin is not None and self.ke.machine.serve_briefly(processor, pin):
+            if data is None:
+                stack = device.device_stack
+                pin: Pin | None = stack.steering
+                if pin is None or not self.ke.machine.serve_briefly(processor, pin):
+                    return None
                 data = fast.read(device, file, length, minimum, terminator)
-            if pin is not None and pin.parked and any(other.irps for other in stack.files):
-                # A request waits that nobody fetches interrupts for. Who makes one looks whether the pin is parked after
-                # his IRP is on the list; we look at the list after the pin is parked: one of us sees the other.
-                self.ke.machine.unpark(pin)
+                if pin.parked and (file.irps or (len(stack.files) > 1 and any(other.irps for other in stack.files))):
+                    # A request waits that nobody fetches interrupts for. Who makes one looks whether the pin is parked
+                    # after his IRP is on the list; we look at the list after the pin is parked: one sees the other.
+                    self.ke.machine.unpark(pin)
         except BaseException as error:
             raise self.fault(device, error, "its fast read routine") from error
         return data
 
-    def fast_write(self, request: IoRequest, data: bytes | bytearray | memoryview) -> int | None:
-        """Fast I/O: how much was written, which is all of it. None: it has become an IRP, if `request` has one now."""
-        file = request.file
-        device = file.device_object
-        fast = device.driver_object.fast_io_dispatch
-        if (
-            fast is None
-            or device.attached_device is not None
-            or device.device_stack.fault is not None
-            or not self.fast_io
-            or file.flags & FO_CLEANUP_COMPLETE
-            or not file.granted_access & FILE_WRITE_DATA
-        ):
+    def fast_write(
+        self,
+        file: FileObject,
+        data: bytes | bytearray | memoryview,
+        make_irp: Callable[[bytes | bytearray | memoryview], Irp],
+    ) -> int | Irp | None:
+        """Fast I/O: how much was written, which is all of it; or the IRP that it has become; or None, and nothing has been.
+
+        `make_irp` makes a request of the caller's and returns what `dispatched_write` makes of it.
+        """
+        fast = file.fast_io
+        if fast is None or not file.granted_access & FILE_WRITE_DATA:
             return None
+        device = file.device_object
         try:
-            return fast.write(device, file, data, partial(self._dispatched_write, device, request, data))
+            return fast.write(device, file, data, make_irp)
         except NtStatusError:
             raise
         except BaseException as error:
             raise self.fault(device, error, "its fast write routine") from error
 
-    def _dispatched_write(self, device: DeviceObject[Any], request: IoRequest, data: bytes | bytearray | memoryview) -> Irp:
-        """A write's IRP as its driver would see it in its dispatch routine."""
-        irp, _ = self._irp_for(request)
+    def dispatched_write(self, request: IoRequest, data: bytes | bytearray | memoryview) -> Irp:
+        """A write's IRP as the driver of the device that was opened would see it in its dispatch routine."""
+        irp, device = self._irp_for(request)
         irp.flags = IRP_WRITE_OPERATION
         irp.system_buffer = bytearray(data)
         location = irp.stack[-1]
@@ -428,6 +427,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
     def fail_stack(self, device: DeviceObject[Any]) -> None:
         """A driver of this stack is broken: end every request that its files have outstanding, now."""
         for file in list(device.device_stack.files):
+            file.fast_io = None
             for irp in list(file.irps.values()):
                 request: IoRequest = irp.user_request
                 request.disown()

@@ -21,6 +21,7 @@ from hilbridge.model.codes import (
     IrpMajor,
 )
 from hilbridge.model.device import DeviceObject
+from hilbridge.model.driver import DriverDispatch
 from hilbridge.model.errors import BugCheck
 from hilbridge.model.irp import Irp
 from hilbridge.model.irp_life import STEPS, IrpEvent, IrpState
@@ -166,7 +167,8 @@ class IrpRoutines(IoBase):
         irp.current_location = location
         here = irp.stack[location - 1]
         here.device_object = device
-        return device.driver_object.major_function[here.major_function](device, irp)
+        dispatch: DriverDispatch = device.driver_object.major_function[here.major_function]
+        return dispatch(device, irp)
 
     # -- up ----------------------------------------------------------------------------------------------------------
 

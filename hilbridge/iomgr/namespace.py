@@ -58,11 +58,17 @@ class Namespace:
         """Take a device's name out; links to it stay, and dangle."""
         if device.name is not None:
             with self._lock:
-                self._devices.pop(device.name.lower(), None)
+                if self._devices.get(device.name.lower()) is device:
+                    del self._devices[device.name.lower()]
 
     def link(self, name: str, target: str) -> None:
-        """IoCreateSymbolicLink. The target need not exist."""
+        r"""IoCreateSymbolicLink. The target need not exist. Links live in ``\DosDevices\``, which has no subdirectories."""
         full = normalise(name)
+        short = full[len(DOS_DIRECTORY) :]
+        if not full.startswith(DOS_DIRECTORY) or "\\" in short:
+            raise NtStatusError(STATUS_OBJECT_PATH_NOT_FOUND, f"link name {name!r}: links live in \\DosDevices\\")
+        if not short:
+            raise NtStatusError(STATUS_OBJECT_NAME_INVALID, f"link name {name!r} is empty")
         with self._lock:
             if full.lower() in self._links:
                 raise NtStatusError(STATUS_OBJECT_NAME_COLLISION, f"there is a name {full} already")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from hilbridge.iomgr.base import IoBase
+from hilbridge.iomgr.cancel import CancelRoutines
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.irp import CancelRoutine, Irp
 
 
-class StartIoRoutines(IoBase):
+class StartIoRoutines(CancelRoutines):
     """IoStartPacket and IoStartNextPacket. Every packet that is started is followed by exactly one `start_next_packet`."""
 
     def set_start_io_attributes(self, device: DeviceObject[Any], *, deferred: bool) -> None:
-        """IoSetStartIoAttributes: with `deferred`, the next packet is started only after StartIo has returned."""
+        """IoSetStartIoAttributes: with `deferred`, the next packet is started only after StartIo has returned.
+
+        Without it, a StartIo that ends its packet at once and calls `start_next_packet` is called again from there, as in
+        Windows: as deep as the queue is long.
+        """
         device.deferred_start_io = deferred
 
     def start_packet(
@@ -29,14 +32,13 @@ class StartIoRoutines(IoBase):
                     irp.set_cancel_routine(cancel)
                 queued = device.device_queue.insert(irp, key)
                 if not queued:
-                    device.current_irp = irp
+                    self._make_current(device, irp)
             if not queued:
                 self._start(device, irp)
             elif cancel is not None and irp.cancel and (routine := irp.set_cancel_routine(None)) is not None:
                 # It was cancelled before its routine was set: the cancellation found nothing to call, so we call it.
-                self.ke.current()
                 device.device_stack.cancel_lock.acquire()
-                routine(device, irp)
+                self.run_cancel_routine(device, irp, routine, DISPATCH_LEVEL)
 
     def start_next_packet(self, device: DeviceObject[Any], *, cancelable: bool = False) -> None:
         """IoStartNextPacket, at DISPATCH_LEVEL: the current packet is over; start the next one, if there is one.
@@ -47,29 +49,44 @@ class StartIoRoutines(IoBase):
             raise BugCheck(
                 0x8, "IRQL_NOT_DISPATCH_LEVEL", self.ke.irql, hint="call start_next_packet at DISPATCH_LEVEL"
             )
-        if device.deferred_start_io and device.start_io_active:
-            device.start_io_pending.append(partial(self._next, device))
-            return
-        self._next(device)
-
-    def _next(self, device: DeviceObject[Any]) -> None:
         with device.queue_lock:
+            if device.start_io_active:
+                # Only a deferred StartIo says that it is active. It looks here when it has returned, under this lock.
+                device.start_io_deferred += 1
+                return
             irp = device.device_queue.remove()
-            device.current_irp = irp
+            self._make_current(device, irp)
         if irp is not None:
             self._start(device, irp)
+
+    @staticmethod
+    def _make_current(device: DeviceObject[Any], irp: Irp | None) -> None:
+        """This packet is about to be started, or none is. Hold the queue lock."""
+        device.current_irp = irp
+        device.start_io_active = device.deferred_start_io and irp is not None
 
     def _start(self, device: DeviceObject[Any], irp: Irp) -> None:
         start_io = device.driver_object.driver_start_io
         if start_io is None:
             raise DriverFault(f"{device.driver_object!r} uses start_packet but has no driver_start_io")
-        outer = device.start_io_active
-        device.start_io_active = True
-        try:
+        if not device.start_io_active:
             start_io(device, irp)
-        finally:
-            device.start_io_active = outer
-        if not outer:
-            # Deferred packets are started here, one after the other: a chain of any length needs no deeper stack.
-            while device.start_io_pending:
-                device.start_io_pending.pop(0)()
+            return
+        # Packets that end while StartIo runs, here or on another processor, are followed up by this loop: a chain of any
+        # length needs no deeper stack.
+        following: Irp | None = irp
+        try:
+            while following is not None:
+                start_io(device, following)
+                with device.queue_lock:
+                    following = None
+                    while device.start_io_deferred and following is None:
+                        device.start_io_deferred -= 1
+                        following = device.device_queue.remove()
+                        self._make_current(device, following)
+                    if following is None:
+                        device.start_io_active = False
+        except BaseException:
+            device.start_io_active = False
+            device.start_io_deferred = 0
+            raise

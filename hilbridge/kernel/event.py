@@ -65,6 +65,9 @@ class Kevent:
             else:
                 self._signaled = True
                 woken = []
+            for wait in woken:
+                # In here: a waiter whose time is just up must find that it was woken, not that it is in no line.
+                wait.done = True
         for wait in woken:
             wait.satisfy()
         return previous

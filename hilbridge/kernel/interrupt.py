@@ -85,7 +85,8 @@ class Interrupt:
     def serve(self) -> bool:
         """Call the service routine under its lock. What it raises is latched, and it is disconnected."""
         ke = self.vector.ke
-        irql = ke.current().irql
+        processor = ke.local.processor or ke.current()
+        irql = processor.irql
         try:
             with self._lock:
                 claimed = self.isr(self, self.context)
@@ -93,12 +94,12 @@ class Interrupt:
                 raise DriverFault(
                     f"the ISR of {self.device!r} returned {claimed!r}: return True (mine) or False (not mine)"
                 )
-            if ke.current().irql != irql:
+            if processor.irql != irql:
                 raise BugCheck(
                     0xC4, "DRIVER_VERIFIER_DETECTED_VIOLATION", 0x111, self.device, hint="the ISR changed IRQL"
                 )
         except BaseException as error:  # noqa: BLE001 - latched
-            ke.current().irql = irql
+            processor.irql = irql
             self.vector.disconnect(self)
             ke.latch_fault(self.device, error, "its interrupt service routine")
             return True
@@ -207,11 +208,19 @@ class Vector:
         if self.dead:
             return
         ke = self.ke
-        processor = ke.current()
+        processor = ke.local.processor or ke.current()
         old = processor.irql
         processor.irql = self.irql
         try:
-            self._run(pin)
+            chain = self.chain
+            if len(chain) == 1 and pin.fd >= 0 and chain[0].mode is InterruptMode.LEVEL_SENSITIVE:
+                # The commonest case: one device, whose selector says if there is more.
+                if chain[0].serve():
+                    self._idle_runs = 0
+                else:
+                    self._unclaimed()
+            else:
+                self._run(pin)
         finally:
             processor.irql = old
             if old < DISPATCH_LEVEL and processor.dpcs:
@@ -232,13 +241,16 @@ class Vector:
                 if pin.level():
                     continue
                 return
-            self._idle_runs += 1
-            if self._idle_runs >= SPURIOUS_LIMIT:
-                self._out_of_service("interrupts that no service routine claims")
-            elif pin.level() and self.chain:
+            self._unclaimed()
+            if not self.dead and self.chain and pin.level():
                 continue
             return
         self._out_of_service("an interrupt that its service routine does not quiet")
+
+    def _unclaimed(self) -> None:
+        self._idle_runs += 1
+        if self._idle_runs >= SPURIOUS_LIMIT:
+            self._out_of_service("interrupts that no service routine claims")
 
     def _out_of_service(self, why: str) -> None:
         self.dead = True

@@ -29,13 +29,16 @@ FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 class Kernel:
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
+    vector_class: type[Vector] = Vector
+
     def __init__(self, clock: Clock | None = None, machine: Callable[[Kernel], Machine] | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
         self.timers = TimerQueue()
         self.faults: list[HilbridgeError] = []
         """Every fault that was latched, oldest first."""
         self.on_fault: FaultHook = lambda device, fault: None
-        self._local = ProcessorLocal()
+        self.local = ProcessorLocal()
+        """Where the calling thread finds its processor; `current` makes one where there is none yet."""
         self._lock = threading.Lock()
         self._processor_count = 0
         self._wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
@@ -46,7 +49,7 @@ class Kernel:
 
     def current(self) -> Processor:
         """KeGetCurrentProcessor: the calling thread's."""
-        return self._local.processor or self._new_processor()
+        return self.local.processor or self._new_processor()
 
     def _new_processor(self) -> Processor:
         with self._lock:
@@ -55,7 +58,7 @@ class Kernel:
             self._processor_count += 1
             if thread is threading.main_thread():
                 sigint.watch(processor)
-        self._local.processor = processor
+        self.local.processor = processor
         return processor
 
     def waker(self, processor: Processor) -> Waker:
@@ -182,7 +185,7 @@ class Kernel:
         with self._lock:
             if number is None:
                 number = next(n for n in range(0x30, 0x10000) if n not in self._vectors)
-            return self._vectors.setdefault(number, Vector(self, number, irql))
+            return self._vectors.setdefault(number, self.vector_class(self, number, irql))
 
     def add_pin(self, vector: Vector, fd: int, level: Callable[[], bool]) -> Pin:
         """Solder a device's interrupt line to `vector`."""

@@ -68,6 +68,10 @@ class ManualMachine:
         """Turn the crank until `what` is done or the virtual clock has passed the deadline."""
         deadline = None if timeout is None else self._clock.now() + timeout
         while not what.done:
+            if processor.sigint:
+                # A periodic timer can keep the crank turning for ever: Ctrl-C must end it.
+                processor.sigint = False
+                raise KeyboardInterrupt
             if self.step():
                 continue
             due = self._ke.timers.next_due()

@@ -262,9 +262,9 @@ class Poller:
         if not self._steering or not self._claim(pin, processor):
             return False
         try:
-            if pin.brief is None:
-                pin.brief = select.poll()
             if pin.brief_causes != pin.enabled:
+                if pin.brief is None:
+                    pin.brief = select.poll()
                 pin.brief_causes = pin.enabled
                 pin.brief.register(pin.fd, poll_mask(pin.enabled))
             ready = pin.brief.poll(BRIEF_MS)
@@ -280,13 +280,13 @@ class Poller:
             self._park(pin, processor)
 
     def _park(self, pin: Pin, processor: Processor) -> None:
-        if pin.closed or pin.hung or pin.let_go is not None or pin.enabled != pin.brief_causes:
-            self._give_back(pin, processor)
-            return
         with pin.lock:
-            pin.parked = pin.parked_lately = True
-            pin.steerer = None
-        if pin.closed:
+            # Closed, hung up, asked to let go, or to be asked for something else than it was: not to be parked.
+            park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != pin.brief_causes)
+            if park:
+                pin.parked = pin.parked_lately = True
+                pin.steerer = None
+        if not park:
             self._give_back(pin, processor)
         elif pin not in self._leases:
             self._leases.add(pin)
@@ -316,7 +316,8 @@ class Poller:
         with pin.lock:
             if pin.steerer is not None or pin.closed or pin.hung:
                 return False
-            self._ke.waker(processor)  # whoever finds a steerer may wake it
+            if processor.waker is None:
+                self._ke.waker(processor)  # whoever finds a steerer may wake it
             pin.steerer = processor
             if pin.registered:
                 self._unregister(pin)

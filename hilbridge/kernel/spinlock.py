@@ -14,19 +14,23 @@ if TYPE_CHECKING:
 
 
 class SpinLock:
-    """KSPIN_LOCK, used as ``with lock:``. Not recursive: a second acquire by its owner is bug check 0xF, not a hang."""
+    """KSPIN_LOCK, used as ``with lock:``. Not recursive: a second acquire by its owner is bug check 0xF, not a hang.
 
-    __slots__ = ("_ke", "_lock", "_old_irql", "owner")
+    Every request takes several of these: the two methods look up the processor themselves instead of calling for it.
+    """
+
+    __slots__ = ("_ke", "_local", "_lock", "_old_irql", "owner")
 
     def __init__(self, ke: Kernel) -> None:
         self._ke = ke
+        self._local = ke.local
         self._lock = threading.Lock()
         self._old_irql = 0
         self.owner: Processor | None = None
 
     def acquire(self) -> None:
         """KeAcquireSpinLock."""
-        processor = self._ke.current()
+        processor = self._local.processor or self._ke.current()
         if self.owner is processor:
             raise BugCheck(0xF, "SPIN_LOCK_ALREADY_OWNED", processor, hint="a spin lock is not recursive")
         old = processor.irql
@@ -36,10 +40,10 @@ class SpinLock:
         self._old_irql = old
         self.owner = processor
 
-    def release(self) -> None:
+    def release(self, *_exception: object) -> None:
         """KeReleaseSpinLock: restores the IRQL, which may run this thread's DPCs."""
         processor = self.owner
-        if processor is None or processor is not self._ke.current():
+        if processor is None or processor is not self._local.processor:
             raise BugCheck(0x10, "SPIN_LOCK_NOT_OWNED", self.owner, hint="release a spin lock where you acquired it")
         old = self._old_irql
         self.owner = None
@@ -49,6 +53,4 @@ class SpinLock:
             self._ke.drain_dpcs(processor)
 
     __enter__ = acquire
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+    __exit__ = release

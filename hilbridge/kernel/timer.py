@@ -36,17 +36,20 @@ class Ktimer:
 class TimerQueue:
     """All timers of a kernel that run. Cancelled entries are left in the heap and skipped."""
 
-    __slots__ = ("_heap", "_lock", "_serial")
+    __slots__ = ("_heap", "_live", "_lock", "_serial")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._heap: list[tuple[int, int, Ktimer]] = []
+        self._live = 0
         self._serial = 0
 
     def set(self, timer: Ktimer, due: int, period: int, dpc: Kdpc | None) -> tuple[bool, bool]:
         """Queue; `due` and `period` in nanoseconds. Returns (was it queued before, is it now the earliest of all)."""
         with self._lock:
             was_queued = timer.serial != 0
+            if not was_queued:
+                self._live += 1
             self._serial += 1
             timer.serial = self._serial
             timer.due = due
@@ -54,15 +57,17 @@ class TimerQueue:
             timer.dpc = dpc
             timer.signaled = False
             heappush(self._heap, (due, self._serial, timer))
+            self._sweep()
             return was_queued, self._heap[0][1] == self._serial
 
     def cancel(self, timer: Ktimer) -> bool:
         """True if it was queued. A DPC that is queued already stays queued, as in Windows."""
         with self._lock:
             was_queued = timer.serial != 0
+            if was_queued:
+                self._live -= 1
             timer.serial = 0
-            if len(self._heap) > 64 and len(self._heap) > 4 * sum(e[1] == e[2].serial for e in self._heap):
-                self._heap = sorted(e for e in self._heap if e[1] == e[2].serial)
+            self._sweep()
             return was_queued
 
     def next_due(self) -> int | None:
@@ -86,7 +91,13 @@ class TimerQueue:
                 heappush(self._heap, (timer.due, self._serial, timer))
             else:
                 timer.serial = 0
+                self._live -= 1
             return timer
+
+    def _sweep(self) -> None:
+        # A timer that is set again and again leaves an entry each time, and none of them may be due for long.
+        if len(self._heap) > 64 + 4 * self._live:
+            self._heap = sorted(entry for entry in self._heap if entry[1] == entry[2].serial)
 
     def _drop_dead(self) -> None:
         heap = self._heap
@@ -94,5 +105,4 @@ class TimerQueue:
             heappop(heap)
 
     def __len__(self) -> int:
-        with self._lock:
-            return sum(entry[1] == entry[2].serial for entry in self._heap)
+        return self._live

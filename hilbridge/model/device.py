@@ -9,7 +9,7 @@ from hilbridge.model.devqueue import DeviceQueue
 from hilbridge.model.errors import HilbridgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from hilbridge.iomgr.manager import IoManager
     from hilbridge.kernel.kernel import Kernel
@@ -64,7 +64,7 @@ class DeviceObject(Generic[ExtensionT]):
         "queue_lock",
         "stack_size",
         "start_io_active",
-        "start_io_pending",
+        "start_io_deferred",
     )
 
     def __init__(
@@ -98,7 +98,9 @@ class DeviceObject(Generic[ExtensionT]):
         self.current_irp: Irp | None = None
         self.deferred_start_io = False
         self.start_io_active = False
-        self.start_io_pending: list[Callable[[], None]] = []
+        """A deferred StartIo is running: it starts the next packet itself when it has returned."""
+        self.start_io_deferred = 0
+        """How many times it will have to."""
 
     def __repr__(self) -> str:
         return f"<DEVICE {self.name or '(unnamed)'} of {self.driver_object.name}>"

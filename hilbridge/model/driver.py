@@ -34,11 +34,19 @@ class FastIoDispatch(NamedTuple):
 
     read: Callable[[DeviceObject[Any], FileObject, int, int, bytes], bytes | None]
     """FastIoRead(device, file, length, minimum, terminator): the bytes, if the read can end now."""
-    write: Callable[[DeviceObject[Any], FileObject, bytes | bytearray | memoryview, Callable[[], Irp]], int | None]
-    """FastIoWrite(device, file, data, make_irp): how much was written, which is all, or None.
+    write: Callable[
+        [
+            DeviceObject[Any],
+            FileObject,
+            bytes | bytearray | memoryview,
+            Callable[[bytes | bytearray | memoryview], Irp],
+        ],
+        int | Irp | None,
+    ]
+    """FastIoWrite(device, file, data, make_irp): how much was written, which is all; or None.
 
-    A driver that could write a part only calls ``make_irp()``, which gives it the write's IRP as if it had been dispatched
-    to it, with the data in its system buffer; it queues this as pending and answers None.
+    A driver that could write a part only calls ``make_irp(data)``, which gives it the write's IRP as if it had been
+    dispatched to it; it queues this as pending and returns it.
     """
 
 

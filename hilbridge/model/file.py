@@ -8,6 +8,7 @@ from hilbridge.model.codes import FILE_READ_DATA, FILE_WRITE_DATA
 
 if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
+    from hilbridge.model.driver import FastIoDispatch
     from hilbridge.model.irp import Irp
 
 
@@ -17,6 +18,7 @@ class FileObject:
     __slots__ = (
         "current_byte_offset",
         "device_object",
+        "fast_io",
         "file_name",
         "flags",
         "fs_context",
@@ -32,6 +34,8 @@ class FileObject:
         self.file_name = file_name
         self.granted_access = granted_access
         self.flags = 0
+        self.fast_io: FastIoDispatch | None = None
+        """The fast I/O routines, while they may be used: no filter above the device, no fault, not closed."""
         self.fs_context: Any = None
         self.fs_context2: Any = None
         self.current_byte_offset = 0

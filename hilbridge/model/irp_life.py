@@ -47,7 +47,7 @@ LIFE: dict[IrpState, dict[IrpEvent, IrpState]] = {
     _S.ALLOCATED: {_E.CALL: _S.DISPATCHED, _E.REUSE: _S.ALLOCATED, _E.FREE: _S.FREED},
     _S.DISPATCHED: {_E.CALL: _S.DISPATCHED, _E.PEND: _S.PENDING, _E.COMPLETE: _S.COMPLETING, _E.DISOWN: _S.DISOWNED},
     _S.PENDING: {_E.CALL: _S.PENDING, _E.PEND: _S.PENDING, _E.COMPLETE: _S.COMPLETING, _E.DISOWN: _S.DISOWNED},
-    _S.COMPLETING: {_E.OFFER: _S.OFFERED, _E.FINISH: _S.COMPLETED},
+    _S.COMPLETING: {_E.OFFER: _S.OFFERED, _E.FINISH: _S.COMPLETED, _E.DISOWN: _S.DISOWNED},
     _S.OFFERED: {
         _E.CONTINUE: _S.COMPLETING,
         _E.PEND: _S.OFFERED,
@@ -57,7 +57,16 @@ LIFE: dict[IrpState, dict[IrpEvent, IrpState]] = {
         _E.REUSE: _S.ALLOCATED,
         _E.FREE: _S.FREED,
     },
-    _S.DISOWNED: {_E.CALL: _S.DISOWNED, _E.PEND: _S.DISOWNED, _E.COMPLETE: _S.COMPLETING},
+    # The caller may give up at any moment, also while a completion routine runs or the I/O manager is on its way up, and
+    # it writes the state without asking them: so whatever they were about to do is still allowed.
+    _S.DISOWNED: {
+        _E.CALL: _S.DISOWNED,
+        _E.PEND: _S.DISOWNED,
+        _E.COMPLETE: _S.COMPLETING,
+        _E.OFFER: _S.OFFERED,
+        _E.CONTINUE: _S.COMPLETING,
+        _E.FINISH: _S.COMPLETED,
+    },
     _S.COMPLETED: {_E.REUSE: _S.ALLOCATED, _E.FREE: _S.FREED},
     _S.FREED: {},
 }

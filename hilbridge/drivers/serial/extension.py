@@ -195,8 +195,11 @@ class SerialExtension:
 
     def trim(self) -> None:
         """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""
-        if self.readers:
-            self.log.trim(min(reader.cursor for reader in self.readers))
+        readers = self.readers
+        if len(readers) == 1:
+            self.log.trim(readers[0].cursor)
+        elif readers:
+            self.log.trim(min(reader.cursor for reader in readers))
 
     def reader_of(self, file: FileObject | None) -> Reader | None:
         """The reader that belongs to an open."""

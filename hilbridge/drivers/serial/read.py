@@ -43,7 +43,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     with extension.lock:
         extension.reads_wait = True  # before the look into the inbox: see `isr`
         extension.absorb()
-        first = reader.started is None and not reader.queue
+        first = reader.started is None and not reader.queue.irps
         status: NtStatus | None = None
         queued = False
         if first:
@@ -53,7 +53,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
                 _stopped(extension, reader)
                 extension.trim()
                 extension.watch_receiver()
-                extension.reads_wait = any(r.queue for r in extension.readers)
+                extension.reads_wait = any(r.queue.irps for r in extension.readers)
         if status is None:
             queued = reader.queue.insert_locked(irp)
             if first and queued:
@@ -82,20 +82,23 @@ def fast_read(
     with extension.lock:
         extension.absorb()
         log, cursor = extension.log, reader.cursor
-        if reader.queue or reader.missed:
+        if reader.queue.irps or reader.missed:
             return None
         available = log.end - cursor
         if terminator:
-            count = log.find(terminator, cursor, cursor + min(available, length)) - cursor
-        elif available >= length or 0 < minimum <= available:
-            count = min(available, length)
+            count = log.find(terminator, cursor, cursor + (min(length, available))) - cursor
+        elif available >= length:
+            count = length
         else:
-            return None
+            count = available if 0 < minimum <= available else 0
         if count <= 0:
             return None
         data = log.peek(cursor, count)
-        reader.cursor = cursor + count
-        extension.trim()
+        reader.cursor = cursor = cursor + count
+        if len(extension.readers) == 1:
+            log.trim(cursor)
+        else:
+            extension.trim()
         if not extension.rx_on:
             extension.watch_receiver()
         return data
@@ -251,6 +254,7 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
             fresh = irp is not reader.started
             if fresh:
                 _begin(extension, reader, irp)
+                device.io.irp_started(device, irp)
             if not _can_be_taken(extension, reader, irp, done):
                 if fresh:
                     _arm(device, reader)
@@ -259,7 +263,7 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 break
     extension.trim()
     extension.watch_receiver()
-    extension.reads_wait = any(reader.queue for reader in extension.readers)
+    extension.reads_wait = any(reader.queue.irps for reader in extension.readers)
     return done
 
 

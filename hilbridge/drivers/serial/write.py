@@ -46,7 +46,7 @@ def write(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     irp.driver_context[SENT] = 0
     status: NtStatus | None = None
     with extension.lock:
-        if not extension.tx_queue:
+        if not extension.tx_queue.irps:
             if extension.gone is not None:
                 status = extension.gone.status
             else:
@@ -67,14 +67,15 @@ def fast_write(
     device: DeviceObject[SerialExtension],
     _file: FileObject,
     data: bytes | bytearray | memoryview,
-    make_irp: Callable[[], Irp],
-) -> int | None:
+    make_irp: Callable[[bytes | bytearray | memoryview], Irp],
+) -> int | Irp | None:
     """Fast I/O: a write that the line accepts at once, with nothing queued before it. The rest of one that it accepts in
-    part becomes an IRP while the lock is still held, so that no other write can come in between."""
+    part becomes an IRP while the lock is still held, so that no other write can come in between.
+    """
     extension = device.extension
     line = extension.line
     with extension.lock:
-        if extension.tx_queue or extension.gone is not None or line is None:
+        if extension.tx_queue.irps or extension.gone is not None or line is None:
             return None
         try:
             count = line.write(data)
@@ -82,12 +83,12 @@ def fast_write(
             return None  # the IRP will find out again, and tell
         if count == len(data):
             return count
-        irp = make_irp()
+        irp = make_irp(data)
         irp.driver_context[SENT] = count
         queued = _enqueue(device, irp)
     if not queued:
         _end(device, irp, STATUS_CANCELLED, count)
-    return None
+    return irp
 
 
 def flush(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
@@ -187,6 +188,7 @@ def advance(device: DeviceObject[SerialExtension]) -> list[Irp]:
             if irp is not extension.tx_started:
                 _stop(device)
                 _start(device, irp)
+                device.io.irp_started(device, irp)
             status = _progress(device, irp)
             if status is None:
                 return done
