@@ -6,9 +6,10 @@ order at the end is always: no more interrupts, every request ends, handles clos
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -41,6 +42,7 @@ from hilbridge.model.errors import (
 )
 from hilbridge.model.file import FileObject
 from hilbridge.model.hardware import Line, LineSettings, SerialResources
+from hilbridge.model.status import NtStatus
 
 
 class PendingIrp(NamedTuple):
@@ -139,7 +141,7 @@ class Bridge:
         self._collect_orphans()
         self._refuse_if_closed()
         line_set, options = line_settings(settings)
-        with self._lock:
+        with self._deferring_sigint(), self._lock:
             name = name or self._free_name()
             if name.lower() in self._nodes:
                 raise UsageFault(f"there is a device {name!r} already; unplug it first, or choose another name")
@@ -206,6 +208,8 @@ class Bridge:
             raise
         except Exception as error:
             raise DriverFault(f"driver {driver.name} raised {type(error).__name__} in add_device: {error}") from error
+        if not isinstance(status, NtStatus):
+            raise DriverFault(f"add_device of driver {driver.name} returned {status!r}: return STATUS_SUCCESS")
         if not status.is_success:
             raise DriverFault(f"add_device of driver {driver.name} failed with {status.name}", status=status)
 
@@ -221,8 +225,10 @@ class Bridge:
                 self.ke.machine.add_pin(node.pin)
             status = self.io.send_pnp(node.pdo, PnpMinor.START_DEVICE, resources)
             if not status.is_success:
-                error = from_nt_status(NtStatusError(status, "the device did not start"), "START_DEVICE", node.name)
-                raise error
+                logged = node.pdo.device_stack.last_error
+                if logged is not None and logged.status == status:
+                    raise logged.again()
+                raise from_nt_status(NtStatusError(status, "the device did not start"), "START_DEVICE", node.name)
             self._link(node)
             node.state = "started"
         except BaseException:
@@ -239,7 +245,8 @@ class Bridge:
     def unplug(self, name: str) -> None:
         """Pull a device out: pending requests end as "gone", open handles fail from now on, the port is given back."""
         self._collect_orphans()
-        with self._lock:
+        self._refuse_if_closed()
+        with self._deferring_sigint(), self._lock:
             node = self._node(name)
             self._surprise(node, DeviceGone(f"{node.name} was unplugged from the bridge"))
 
@@ -255,10 +262,11 @@ class Bridge:
             if stack.fault is None:
                 self.io.send_pnp(node.pdo, PnpMinor.SURPRISE_REMOVAL)
         finally:
-            # Whatever the drivers did: the node is free for who wants it next.
+            # Whatever the drivers did: the port is free for who wants it next, and no request is left behind.
             self._release_hardware(node)
-            self.io.fail_stack(node.pdo)
-            if not node.pdo.device_stack.files:
+            for file in list(stack.files):
+                self.io.end_outstanding(file)
+            if not stack.files:
                 self._remove(node)
 
     def _device_went(self, device: DeviceObject[Any]) -> None:
@@ -355,7 +363,8 @@ class Bridge:
         """A handle was dropped without being closed. Called from finalizers: it only appends, and rings the bell."""
         self._orphans.append((file, owns_bridge))
         if self.io.closed is None and not lifetime.belongs_to_parent(self):
-            self.ke.machine.queue_work(self._collect_orphans)
+            self.ke.finalized.append(self._collect_orphans)
+            self.ke.machine.ring()
 
     def _collect_orphans(self) -> None:
         while self._orphans:
@@ -434,13 +443,12 @@ class Bridge:
 
     def _on_fault(self, device: DeviceObject[Any] | None, _fault: HilbridgeError) -> None:
         """A driver is broken: its requests end now, whatever it holds. The other stacks do not notice."""
-        if device is not None:
-            self.io.fail_stack(device)
-            return
-        with self._lock:
-            nodes = list(self._nodes.values())
-        for node in nodes:
-            self.io.fail_stack(node.pdo)
+        # Called at any IRQL, by whoever was running the driver: no lock of ours is taken here.
+        for node in list(self._nodes.values()):
+            if device is None or device.device_stack is node.pdo.device_stack:
+                if node.pin is not None:
+                    self.ke.machine.silence_pin(node.pin)
+                self.io.fail_stack(node.pdo)
 
     def _refuse_if_closed(self) -> None:
         if self.io.closed is not None:
@@ -450,17 +458,41 @@ class Bridge:
         """Take everything down. Closing twice does nothing; in a forked child it only lets go of descriptors."""
         if self.io.closed is not None:
             return
-        with self._lock:
-            for node in list(self._nodes.values()):
-                for file in list(node.pdo.device_stack.files):
-                    self.io.close_file(file)
+        with self._deferring_sigint(), contextlib.ExitStack() as steps:
+            # Every step is taken, last one first, whatever the others raise; the first thing raised is what the caller sees.
+            steps.callback(lifetime.closed, self)
+            steps.callback(sigint.release)
+            steps.callback(self.ke.close)
+            steps.callback(self._close_devices)
+
+    def _close_devices(self) -> None:
+        with self._lock, contextlib.ExitStack() as steps:
+            closed = BridgeClosed("this bridge has been closed; make a new one")
+            steps.callback(setattr, self.io, "closed", closed)
+            for name, driver in self.io.drivers.items():
+                if driver.driver_unload is not None:
+                    steps.callback(self._unload, name)
+            for node in self._nodes.values():
+                steps.callback(self._remove, node)
+                for file in node.pdo.device_stack.files:
+                    steps.callback(self.io.close_file, file)
             self._orphans.clear()
-            for node in list(self._nodes.values()):
-                self._remove(node)
-            self.io.closed = BridgeClosed("this bridge has been closed; make a new one")
-        self.ke.close()
-        sigint.release()
-        lifetime.closed(self)
+
+    def _unload(self, name: str) -> None:
+        with contextlib.suppress(UsageFault):  # in use: a device whose removal failed, which has been reported
+            self.io.unload_driver(name)
+
+    @contextlib.contextmanager
+    def _deferring_sigint(self) -> Iterator[None]:
+        """SIGINT waits until the model is left, or until the next wait that is the caller's own."""
+        processor = self.ke.current()
+        processor.inside += 1
+        try:
+            yield
+        finally:
+            processor.inside -= 1
+        if not processor.inside:
+            self.ke.leave(processor)
 
     def abandon(self) -> None:
         """In a forked child: the bridge is the parent's. Its descriptors are closed here and every use is refused."""

@@ -71,6 +71,8 @@ def fault_of(
     message = f"{what} on {name} {words}"
     if kind is DeviceGone and stack.removed is not None:
         message = f"{what} on {name} failed: {stack.removed.message}"
+    elif stack.last_error is not None and stack.last_error.status == status:
+        message = f"{what} on {name} failed: {stack.last_error.message}"
     elif kind is DriverFault and stack.fault is not None:
         fault = stack.fault.again()
         fault.partial = partial

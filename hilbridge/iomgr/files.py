@@ -108,11 +108,11 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             try:
                 if device.device_stack.fault is None:
                     self.send_and_wait(device.top, file, IrpMajor.CLEANUP, NO_PARAMETERS)
-                self._end_outstanding(file)
+                self.end_outstanding(file)
                 if device.device_stack.fault is None:
                     self.send_and_wait(device.top, file, IrpMajor.CLOSE, NO_PARAMETERS)
             finally:
-                self._end_outstanding(file)
+                self.end_outstanding(file)
                 file.flags &= ~FO_FILE_OPEN
                 stack = device.device_stack
                 stack.files = [f for f in stack.files if f is not file]
@@ -120,7 +120,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         finally:
             processor.inside -= 1
 
-    def _end_outstanding(self, file: FileObject) -> None:
+    def end_outstanding(self, file: FileObject) -> None:
+        """Cancel what this file has outstanding, and see to it that it ends."""
         processor = self.ke.current()
         for irp in list(file.irps.values()):
             request: IoRequest = irp.user_request

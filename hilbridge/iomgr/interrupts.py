@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hilbridge.iomgr.base import IoBase
-from hilbridge.kernel.interrupt import Interrupt, InterruptMode, ServiceRoutine
+from hilbridge.kernel.interrupt import Interrupt, InterruptMode, ServiceRoutine, Vector
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import NtStatusError
 from hilbridge.model.status import STATUS_INVALID_PARAMETER
@@ -32,8 +32,9 @@ class InterruptRoutines(IoBase):
         there = self.ke.vector(vector)
         interrupt = Interrupt(there, device, isr, context, mode, share)
         if not self.ke.connect_to_vector(interrupt):
-            raise NtStatusError(STATUS_INVALID_PARAMETER, f"{there!r} is in use, and not shared in that way")
-        self._set_steering(there.number)
+            why = "out of service, after a storm" if there.dead else "in use, and not shared in that way"
+            raise NtStatusError(STATUS_INVALID_PARAMETER, f"{there!r} is {why}")
+        self._set_steering(there)
         return interrupt
 
     def disconnect_interrupt(self, interrupt: Interrupt) -> None:
@@ -41,12 +42,12 @@ class InterruptRoutines(IoBase):
         interrupt.vector.disconnect(interrupt)
         interrupt.device.device_stack.steering = None
         interrupt.wait_idle()
-        self._set_steering(interrupt.vector.number)
+        self._set_steering(interrupt.vector)
 
-    def _set_steering(self, number: int) -> None:
+    @staticmethod
+    def _set_steering(vector: Vector) -> None:
         # A waiting thread may serve its own device's interrupt, but never a neighbour's: only where one device has the
         # vector, and it has one pin.
-        vector = self.ke.vector(number)
         alone = len(vector.chain) == 1 and len(vector.pins) == 1
         for interrupt in vector.chain:
             interrupt.device.device_stack.steering = vector.pins[0] if alone else None

@@ -128,7 +128,12 @@ class IoRequest:
         irp = self.irp
         if self.done or irp is None:
             return False
-        return self.io.cancel_irp(irp)
+        processor = self.io.ke.current()
+        processor.inside += 1
+        try:
+            return self.io.cancel_irp(irp)
+        finally:
+            processor.inside -= 1
 
     def wait_ended(self, processor: Processor, timeout: int | None) -> bool:
         """Wait, then cancel: when this returns the request *has* ended. False if it took the cancel to end it.

@@ -23,7 +23,7 @@ from hilbridge.model.hardware import CAUSE_GONE
 
 if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
-    from hilbridge.model.device import DeviceObject
+    from hilbridge.model.device import DeviceObject, DeviceStack
 
 ServiceRoutine = Callable[["Interrupt", Any], bool]
 R = TypeVar("R")
@@ -117,9 +117,11 @@ class Pin:
         "enabled",
         "fd",
         "hung",
+        "idle_runs",
         "let_go",
         "level",
         "lock",
+        "masked",
         "parked",
         "parked_lately",
         "registered",
@@ -132,6 +134,10 @@ class Pin:
         self.fd = fd
         self.level = level
         self.enabled = 0
+        self.masked = 0
+        """What was enabled when nobody was connected to the vector any more; see `mask`."""
+        self.idle_runs = 0
+        """Interrupts in a row that nobody claimed."""
         self._ready = 0
         self.hung = False
         """The descriptor has hung up: it stays ready whatever is asked of it, so it is watched no more."""
@@ -167,6 +173,20 @@ class Pin:
             self.enabled = causes
             self.vector.ke.machine.interest_changed(self)
 
+    def mask(self) -> None:
+        """Nobody serves the line: it would interrupt for ever. It is quiet until somebody connects to its vector."""
+        if self.enabled:
+            self.masked = self.enabled
+            self.enable(0)
+
+    def connected(self) -> None:
+        """Somebody has connected to the vector: interrupt again, and with what nobody was there to hear."""
+        masked, self.masked = self.masked, 0
+        if masked and not self.enabled:
+            self.enable(masked)
+        if self._ready & (self.enabled | CAUSE_GONE) and not self.closed:
+            self.vector.ke.machine.raise_pin(self)
+
     def raise_line(self, causes: int) -> None:
         """Assert by hand, from any thread. The chain runs on the machine's own thread, not here."""
         self._ready |= causes
@@ -177,7 +197,7 @@ class Pin:
 class Vector:
     """One interrupt vector and the chain on it."""
 
-    __slots__ = ("_idle_runs", "chain", "dead", "irql", "ke", "number", "pins")
+    __slots__ = ("bereft", "chain", "dead", "irql", "ke", "number", "pins")
 
     def __init__(self, ke: Kernel, number: int, irql: int) -> None:
         self.ke = ke
@@ -186,22 +206,35 @@ class Vector:
         self.chain: tuple[Interrupt, ...] = ()
         self.pins: list[Pin] = []
         self.dead = False
-        self._idle_runs = 0
+        """Out of service, after a storm."""
+        self.bereft = False
+        """A driver that was connected here has failed: its device may go on interrupting, and nobody claims it."""
 
     def __repr__(self) -> str:
         return f"<vector {self.number}>"
 
     def connect(self, interrupt: Interrupt) -> bool:
-        """Add to the tail of the chain; False if either side does not share, or the modes differ."""
+        """Add to the tail of the chain; False if either side does not share, the modes differ, or after a storm."""
+        if self.dead:
+            return False
         for other in self.chain:
             if not (other.share and interrupt.share) or other.mode != interrupt.mode:
                 return False
         self.chain = (*self.chain, interrupt)
+        for pin in self.pins:
+            pin.connected()
         return True
 
     def disconnect(self, interrupt: Interrupt) -> None:
         """Take off the chain. When this returns the routine does not run, and will not."""
         self.chain = tuple(i for i in self.chain if i is not interrupt)
+
+    def lose(self, stack: DeviceStack) -> None:
+        """A driver of that stack has failed: no service routine of it is called any more."""
+        for interrupt in self.chain:
+            if interrupt.device.device_stack is stack:
+                self.bereft = True
+                self.disconnect(interrupt)
 
     def dispatch(self, pin: Pin) -> None:
         """The line of `pin` is asserted: run the chain at this vector's IRQL, then this thread's DPCs."""
@@ -216,9 +249,9 @@ class Vector:
             if len(chain) == 1 and pin.fd >= 0 and chain[0].mode is InterruptMode.LEVEL_SENSITIVE:
                 # The commonest case: one device, whose selector says if there is more.
                 if chain[0].serve():
-                    self._idle_runs = 0
+                    pin.idle_runs = 0
                 else:
-                    self._unclaimed()
+                    self._unclaimed(pin)
             else:
                 self._run(pin)
         finally:
@@ -229,27 +262,37 @@ class Vector:
     def _run(self, pin: Pin) -> None:
         for _ in range(STORM_LIMIT):
             claimed = False
-            for interrupt in self.chain:
+            chain = self.chain
+            if not chain:
+                pin.mask()
+                if self.chain:  # connected just now, and perhaps before the mask
+                    pin.connected()
+                return
+            latched = chain[0].mode is InterruptMode.LATCHED
+            for interrupt in chain:
                 if interrupt.serve():
                     claimed = True
-                    if interrupt.mode is InterruptMode.LEVEL_SENSITIVE:
+                    if not latched:
                         break
             if claimed:
-                self._idle_runs = 0
-                if self.chain and self.chain[0].mode is InterruptMode.LATCHED:
-                    continue
-                if pin.level():
+                pin.idle_runs = 0
+                if latched or pin.level():
                     continue
                 return
-            self._unclaimed()
-            if not self.dead and self.chain and pin.level():
-                continue
-            return
+            self._unclaimed(pin)
+            if latched or pin.closed or not pin.level():
+                return
         self._out_of_service("an interrupt that its service routine does not quiet")
 
-    def _unclaimed(self) -> None:
-        self._idle_runs += 1
-        if self._idle_runs >= SPURIOUS_LIMIT:
+    def _unclaimed(self, pin: Pin) -> None:
+        pin.idle_runs += 1
+        if pin.idle_runs < SPURIOUS_LIMIT:
+            return
+        if self.bereft:
+            # The line of the device whose driver has failed, which has been reported. The others on this vector have done
+            # nothing wrong, and go on.
+            self.ke.machine.forget_pin(pin)
+        else:
             self._out_of_service("interrupts that no service routine claims")
 
     def _out_of_service(self, why: str) -> None:
@@ -258,6 +301,5 @@ class Vector:
             self.ke.machine.forget_pin(pin)
         devices = [i.device for i in self.chain]
         fault = BugCheck(0xF2, "HARDWARE_INTERRUPT_STORM", self, *devices, hint=f"{why}; the vector is out of service")
-        blamed: list[DeviceObject[Any] | None] = [*devices] or [None]
-        for device in blamed:
+        for device in devices:
             self.ke.latch_fault(device, fault, "its interrupt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ class Kernel:
         self.timers = TimerQueue()
         self.faults: list[HilbridgeError] = []
         """Every fault that was latched, oldest first."""
+        self.finalized: deque[Callable[[], None]] = deque()
+        """Work that finalizers leave behind: they may run anywhere, also where a lock is held, and only append here."""
         self.on_fault: FaultHook = lambda device, fault: None
         self.local = ProcessorLocal()
         """Where the calling thread finds its processor; `current` makes one where there is none yet."""
@@ -163,14 +166,16 @@ class Kernel:
         came = False
         try:
             if timeout != 0:
-                self.wait(processor, wait, None if timeout is None else round(timeout * 1e9), None)
+                self.wait(processor, wait, None if timeout is None else round(timeout * 1e9), None, alert=False)
         finally:
             came = event.end_wait(wait)
         return came
 
-    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+    def wait(
+        self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
+    ) -> bool:
         """Wait on the machine; False when `timeout` (nanoseconds) passed first."""
-        return self.machine.wait(processor, what, timeout, pin)
+        return self.machine.wait(processor, what, timeout, pin, alert)
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
         """IoQueueWorkItem: run `work` at PASSIVE_LEVEL on a system worker thread."""
@@ -223,9 +228,14 @@ class Kernel:
         first = all(known is not fault for known in self.faults)
         if first:
             self.faults.append(fault)
-        if device is not None and device.device_stack.fault is None:
+        marks = device is not None and device.device_stack.fault is None
+        if device is not None and marks:
             device.device_stack.fault = fault
-        if first:
+            with self._lock:
+                vectors = list(self._vectors.values())
+            for vector in vectors:
+                vector.lose(device.device_stack)
+        if first or marks:  # one fault may mark several stacks: those that share a vector
             self.on_fault(device, fault)
         return fault
 

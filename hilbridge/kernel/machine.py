@@ -36,6 +36,12 @@ class Machine(Protocol):
     def forget_pin(self, pin: Pin) -> None:
         """Watch it no more. When this returns nobody polls its descriptor, so that it may be closed."""
 
+    def silence_pin(self, pin: Pin) -> None:
+        """Watch it no more, at once: it hung up, or its driver broke. `forget_pin` still follows."""
+
+    def ring(self) -> None:
+        """There is something in ``ke.finalized``. Takes no lock."""
+
     def interest_changed(self, pin: Pin) -> None:
         """``pin.enabled`` has changed."""
 
@@ -51,10 +57,13 @@ class Machine(Protocol):
     def queue_callback(self, callback: Callable[[], None]) -> None:
         """Run an application's callback, outside of the model."""
 
-    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+    def wait(
+        self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
+    ) -> bool:
         """Wait until `what` is done; False when `timeout` (nanoseconds, None = none) passed first.
 
-        `pin`, if given, is the interrupt line that the waiting thread may serve itself meanwhile.
+        `pin`, if given, is the interrupt line that the waiting thread may serve itself meanwhile. `alert`: whether SIGINT
+        ends the wait; it does not where a driver waits.
         """
 
     def serve_briefly(self, processor: Processor, pin: Pin) -> bool:

@@ -44,9 +44,16 @@ class ManualMachine:
         """Watch it no more."""
         pin.closed = True
 
+    def silence_pin(self, pin: Pin) -> None:
+        """Watch it no more."""
+        pin.hung = True
+
+    def ring(self) -> None:
+        """The crank looks by itself."""
+
     def interest_changed(self, pin: Pin) -> None:
         """A line that asserts already, and only now may interrupt, does so now."""
-        if pin.level() and not pin.closed:
+        if not pin.closed and not pin.hung and pin.level():
             self.raise_pin(pin)
 
     def raise_pin(self, pin: Pin) -> None:
@@ -64,7 +71,9 @@ class ManualMachine:
         """Queue for the next turn."""
         self._work.append(callback)
 
-    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+    def wait(
+        self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
+    ) -> bool:
         """Turn the crank until `what` is done or the virtual clock has passed the deadline."""
         deadline = None if timeout is None else self._clock.now() + timeout
         while not what.done:
@@ -110,9 +119,11 @@ class ManualMachine:
         """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work. False: nothing was."""
         if self._raised:
             pin = self._raised.popleft()
-            if not pin.closed:
+            if not pin.closed and not pin.hung:
                 pin.vector.dispatch(pin)
             return True
+        if self._ke.finalized:
+            self._work.append(self._ke.finalized.popleft())
         timer = self._ke.timers.pop_expired(self._clock.now())
         if timer is not None:
             self._ke.expire(timer)

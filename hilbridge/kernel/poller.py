@@ -11,10 +11,10 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hilbridge.kernel.pollmask import POLL_GONE, causes_of, poll_mask
-from hilbridge.kernel.steering import LockWaker, steer
+from hilbridge.kernel.steering import LockWaker, alertable, steer
 from hilbridge.kernel.workers import JOIN_SECONDS, Worker
 from hilbridge.model.errors import DriverFault, InternalFault
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.machine import Waitable
     from hilbridge.kernel.processor import Processor
+    from hilbridge.model.device import DeviceObject
 
 EVENTS_PER_TURN = 64
 FORGET_SECONDS = 5.0
@@ -199,14 +200,26 @@ class Poller:
                 if pin is None or pin.closed:
                     continue
                 if event & POLL_GONE:
-                    self._hang_up(pin)
+                    self.silence_pin(pin)
                 pin.saw(causes_of(event))
-                pin.vector.dispatch(pin)
+                self._dispatch(pin)
             self.wakeups += 1
             for _ in range(len(raised)):
                 pin = raised.popleft()
                 if not pin.closed:
-                    pin.vector.dispatch(pin)
+                    self._dispatch(pin)
+            while ke.finalized:
+                self._worker.put(ke.finalized.popleft())
+
+    def _dispatch(self, pin: Pin) -> None:
+        try:
+            pin.vector.dispatch(pin)
+        except BaseException as error:  # noqa: BLE001 - latched
+            # What drivers raise is caught where it is called; this is a line, or we ourselves. It costs its own device.
+            self.silence_pin(pin)
+            devices: list[DeviceObject[Any] | None] = [interrupt.device for interrupt in pin.vector.chain]
+            for device in devices or [None]:
+                self._ke.latch_fault(device, error, "its line")
 
     def _end_leases(self) -> int:
         """Watch every pin that has been parked and not used since the last look; returns when to look again."""
@@ -226,15 +239,25 @@ class Poller:
                 if not pin.closed and not pin.hung:
                     self._register(pin)
 
-    def _hang_up(self, pin: Pin) -> None:
-        # A descriptor that hung up is ready for ever, whatever the mask: watched on, it would burn a processor.
+    def silence_pin(self, pin: Pin) -> None:
+        """Watch it no more, without waiting for anybody who does just now.
+
+        For a descriptor that hung up, which is ready for ever, whatever the mask; and for a device whose driver broke.
+        """
         with pin.lock:
             pin.hung = True
+            pin.parked = False
             self._unregister(pin)
+
+    def ring(self) -> None:
+        """Turn the loop once. Takes no lock: also finalizers call it."""
+        self._ring()
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
-    def wait(self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None) -> bool:
+    def wait(
+        self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
+    ) -> bool:
         """Wait for `what`, steering `pin` to this thread if it is free."""
         deadline = None if timeout is None else self._ke.clock.now() + timeout
         if processor.is_poller:
@@ -245,10 +268,11 @@ class Poller:
             waker = self._ke.waker(processor)
             try:
                 what.add_waker(waker)
-                return steer(processor, what, pin, waker, deadline, self._ke.clock, pin.vector.dispatch)
+                if steer(processor, what, pin, waker, deadline, self._ke.clock, pin.vector.dispatch):
+                    return True
             finally:
                 self._give_back(pin, processor)
-        return self._sleep(processor, what, deadline)
+        return self._sleep(processor, what, deadline, alert)
 
     def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
         """Serve `pin` in the calling thread if it interrupts within a millisecond.
@@ -292,22 +316,18 @@ class Poller:
             self._leases.add(pin)
             self._ring()
 
-    def _sleep(self, processor: Processor, what: Waitable, deadline: int | None) -> bool:
+    def _sleep(self, processor: Processor, what: Waitable, deadline: int | None, alert: bool) -> bool:
         waker = LockWaker()
         what.add_waker(waker)
-        inside = processor.inside
         while not what.done:
             left = None if deadline is None else deadline - self._ke.clock.now()
             if left is not None and left <= 0:
                 return False
-            processor.inside = 0
-            try:
-                if processor.sigint:
-                    processor.sigint = False
-                    raise KeyboardInterrupt
+            if alert:
+                with alertable(processor):
+                    waker.sleep(left)
+            else:
                 waker.sleep(left)
-            finally:
-                processor.inside = inside
         return True
 
     def _claim(self, pin: Pin, processor: Processor) -> bool:

@@ -35,22 +35,25 @@ def _on_sigint(signum: int, frame: FrameType | None) -> None:
 
 
 def acquire() -> None:
-    """A bridge opens. From another thread than the main one there is nothing to do, and nothing that could be done."""
+    """A bridge opens. Only the main thread can install a handler; a bridge that opens elsewhere does without."""
     global _users  # noqa: PLW0603 - the handler is the process's, and so is the count of those who need it
-    if threading.current_thread() is not threading.main_thread():
-        return
     with _lock:
+        _users += 1
+        if threading.current_thread() is not threading.main_thread():
+            return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _on_sigint)
-        _users += 1
 
 
 def release() -> None:
-    """A bridge closes; the last one puts Python's own handler back."""
+    """A bridge closes; the last one puts Python's own handler back.
+
+    If it closes on another thread, ours stays until the next bridge: with no bridge open it does what Python's does.
+    """
     global _users  # noqa: PLW0603
-    if threading.current_thread() is not threading.main_thread():
-        return
     with _lock:
         _users = max(0, _users - 1)
+        if threading.current_thread() is not threading.main_thread():
+            return
         if _users == 0 and signal.getsignal(signal.SIGINT) is _on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)

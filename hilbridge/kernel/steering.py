@@ -109,28 +109,20 @@ def steer(
     clock: Clock,
     dispatch: Callable[[Pin], None],
 ) -> bool:
-    """Wait for `what` while serving `pin`, which this thread has claimed. False when `deadline` passed first."""
-    # The wait is the one place where SIGINT may strike: everywhere else `inside` is at least 1.
-    inside = processor.inside
-    while not what.done:
+    """Wait for `what` while serving `pin`, which this thread has claimed.
+
+    False when `deadline` passed first, or when there is nothing left to serve because the pin was closed or hung up.
+    """
+    while not what.done and not pin.closed and not pin.hung:
         timeout: float | None = None
         if deadline is not None:
             left = deadline - clock.now()
             if left <= 0:
                 return False
             timeout = left / 1e6
-        if pin.hung or pin.closed:
-            waker.watch(-1, 0)
-        else:
-            waker.watch(pin.fd, poll_mask(pin.enabled))
-        processor.inside = 0
-        try:
-            if processor.sigint:
-                processor.sigint = False
-                raise KeyboardInterrupt
+        waker.watch(pin.fd, poll_mask(pin.enabled))
+        with alertable(processor):
             events = waker.poll.poll(timeout)
-        finally:
-            processor.inside = inside
         for fd, event in events:
             if fd == waker.fd:
                 waker.drain()
@@ -139,4 +131,25 @@ def steer(
                     pin.hung = True
                 pin.saw(causes_of(event))
                 dispatch(pin)
-    return True
+    return what.done
+
+
+class alertable:  # noqa: N801 - reads as a statement
+    """The one place where SIGINT may strike: while the thread sleeps for its caller. Everywhere else `inside` is not 0."""
+
+    __slots__ = ("_inside", "_processor")
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._inside = processor.inside
+
+    def __enter__(self) -> None:
+        processor = self._processor
+        processor.inside = 0
+        if processor.sigint:
+            processor.sigint = False
+            processor.inside = self._inside
+            raise KeyboardInterrupt
+
+    def __exit__(self, *exc: object) -> None:
+        self._processor.inside = self._inside

@@ -58,6 +58,7 @@ class TimerQueue:
             timer.signaled = False
             heappush(self._heap, (due, self._serial, timer))
             self._sweep()
+            self._drop_dead()
             return was_queued, self._heap[0][1] == self._serial
 
     def cancel(self, timer: Ktimer) -> bool:

@@ -85,6 +85,7 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         try:
             answer = control.function(request)
         except HilbridgeError as error:  # the line refused: its status is the answer
+            device.io.write_error_log_entry(device, error)
             answer = error.status
         if callable(answer):
             return queue_setting(device, irp, answer)
@@ -109,7 +110,11 @@ def _reprogram(request: Request, settings: LineSettings) -> Answer:
         try:
             request.line.configure(settings)
         except HilbridgeError as error:
-            return STATUS_INVALID_PARAMETER if error.status == STATUS_NOT_SUPPORTED else error.status
+            # "Impossible" is the caller's mistake here, and has that status; the words are those of the line.
+            refused = error.again()
+            refused.status = STATUS_INVALID_PARAMETER if error.status == STATUS_NOT_SUPPORTED else error.status
+            request.device.io.write_error_log_entry(request.device, refused)
+            return refused.status
         request.extension.settings = settings
         return STATUS_SUCCESS
 

@@ -86,6 +86,7 @@ def _start(device: DeviceObject[SerialExtension], resources: SerialResources) ->
         # From here on the ISR may be called: everything that it touches is in place.
         extension.interrupt = device.io.connect_interrupt(device, isr, extension, resources.vector)
     except HilbridgeError as error:
+        device.io.write_error_log_entry(device, error)
         return error.status
     with extension.lock:
         extension.watch_receiver()

@@ -1,0 +1,1 @@
+"""Public tools for tests: scripted boards, loopback peers, the hand-cranked machine."""
