@@ -77,6 +77,7 @@ class SerialExtension:
     __slots__ = (
         "device",
         "errors",
+        "line_lock",
         "gone",
         "gone_seen",
         "inbox",
@@ -111,8 +112,11 @@ class SerialExtension:
     rx_dpc: Kdpc
     tx_dpc: Kdpc
 
-    def __init__(self, lock: SpinLock) -> None:
+    def __init__(self, lock: SpinLock, line_lock: SpinLock) -> None:
         self.lock = lock
+        self.line_lock = line_lock
+        """Held by whoever uses the line for a control request, and to take the line away: a closed descriptor's number may
+        be somebody else's the next moment. Taken before ``lock`` where both are."""
         self.port_name = ""
         self.line: Line | None = None
         self.interrupt: Interrupt | None = None

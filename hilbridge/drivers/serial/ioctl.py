@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
@@ -16,7 +16,7 @@ from hilbridge.drivers.serial.receive import take_present
 from hilbridge.drivers.serial.write import queue_setting
 from hilbridge.model import ntddser as ser
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import HilbridgeError
+from hilbridge.model.errors import DeviceGone, HilbridgeError
 from hilbridge.model.file import FileObject
 from hilbridge.model.hardware import Line, LineSettings
 from hilbridge.model.irp import Irp
@@ -37,6 +37,9 @@ _PARITY = {code: parity for parity, code in ser.PARITY.items()}
 _ALL_PURGES = 0xF
 
 
+R = TypeVar("R")
+
+
 class Request(NamedTuple):
     """What a control function is given."""
 
@@ -51,6 +54,14 @@ class Request(NamedTuple):
     def extension(self) -> SerialExtension:
         """The port."""
         return self.device.extension
+
+    def on_line(self, use: Callable[[Line], R]) -> R:
+        """Use the line, which stays open meanwhile. Raises `DeviceGone` if it has been taken away."""
+        with self.extension.line_lock:
+            line = self.extension.line
+            if line is None:
+                raise DeviceGone(f"{self.extension.port_name} is gone")
+            return use(line)
 
 
 Answer = NtStatus | bytes | Callable[[], NtStatus]
@@ -154,7 +165,7 @@ def _get_line_control(request: Request) -> Answer:
 
 def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Request], Answer]:
     def function(request: Request) -> Answer:
-        request.line.set_modem_control(dtr=dtr, rts=rts)
+        request.on_line(lambda line: line.set_modem_control(dtr=dtr, rts=rts))
         extension = request.extension
         for value, bit in ((dtr, ser.SERIAL_DTR_STATE), (rts, ser.SERIAL_RTS_STATE)):
             if value is not None:
@@ -166,7 +177,7 @@ def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Req
 
 def _break(on: bool) -> Callable[[Request], Answer]:
     def function(request: Request) -> Answer:
-        request.line.set_break(on)
+        request.on_line(lambda line: line.set_break(on))
         return STATUS_SUCCESS
 
     return function
@@ -179,18 +190,19 @@ def _get_dtrrts(request: Request) -> Answer:
 
 
 def _get_modem_status(request: Request) -> Answer:
-    return ser.pack_ulong(request.line.modem_status())
+    return ser.pack_ulong(request.on_line(lambda line: line.modem_status()))
 
 
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
+    unsent = request.on_line(lambda line: line.output_waiting())
     with extension.lock:
         extension.absorb()
         reader = extension.reader_of(request.file)
         waiting = extension.log.end - reader.cursor if reader is not None else 0
         queued = sum(len(irp.system_buffer or b"") - (irp.driver_context[0] or 0) for irp in extension.tx_queue)
         errors, extension.errors = extension.errors, 0
-    return ser.SerialStatus(errors, 0, waiting, queued + request.line.output_waiting()).pack()
+    return ser.SerialStatus(errors, 0, waiting, queued + unsent).pack()
 
 
 # -- time-outs and purge -------------------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ def _purge(request: Request) -> Answer:
             reader.cursor = extension.log.end
         done = serve_readers(device)
     if mask & (ser.SERIAL_PURGE_TXABORT | ser.SERIAL_PURGE_TXCLEAR):
-        request.line.discard(tx=True)
+        request.on_line(lambda line: line.discard(tx=True))
     for irp in aborted:
         irp.io_status.status = STATUS_CANCELLED
     complete_all(device, aborted + done)

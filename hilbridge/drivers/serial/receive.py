@@ -12,8 +12,8 @@ BUDGET = 16 * CHUNK
 """What one interrupt may take: a port that floods gives the others their turn."""
 
 
-def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) -> None:
-    """Move bytes from the line to the inbox; notes in ``gone_seen`` why the line went, if it did.
+def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) -> int:
+    """Move bytes from the line to the inbox; returns how many. Notes in ``gone_seen`` why the line went, if it did.
 
     `everything`: the line hung up, or one that cannot be used any more; this is the last chance, so all is taken, whatever
     the budget and the room.
@@ -28,13 +28,14 @@ def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) 
             inbox.append(data)
             taken += len(data)
             if len(data) < CHUNK // 2 and not everything:
-                return
+                return taken
     except HilbridgeError as error:
         if extension.gone_seen is None:
             extension.gone_seen = error
-        return
+        return taken
     if everything and extension.gone_seen is None:
         extension.gone_seen = DeviceGone(f"{line.name} hung up: the device was unplugged, or its other end was closed")
+    return taken
 
 
 def take_rest(extension: SerialExtension) -> None:
