@@ -140,7 +140,8 @@ class Handle:
                 self._ke.leave(processor)
             return done
         request: Request = done.user_request  # type: ignore[union-attr]
-        self._finish(request, timeout)
+        if not request.done or request.status != STATUS_SUCCESS or processor.sigint:
+            self._finish(request, timeout)
         return request.information
 
     def _write_irp(self, data: bytes | bytearray | memoryview) -> Irp:

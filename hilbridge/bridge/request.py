@@ -23,7 +23,7 @@ class Request(IoRequest):
     __slots__ = ("handle", "what")
 
     def __init__(self, handle: Handle, what: str, capacity: int = 0) -> None:
-        IoRequest.__init__(self, handle.io, handle.file, capacity)
+        super().__init__(handle.io, handle.file, capacity)
         self.handle = handle
         self.what = what
 

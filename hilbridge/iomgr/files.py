@@ -320,7 +320,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         if file.flags & FO_CLEANUP_COMPLETE:
             raise NtStatusError(STATUS_FILE_CLOSED, f"{file!r} has been closed")
         device = file.device_object
-        self.refuse_if_dead(device)
+        if self.closed is not None or device.device_stack.fault is not None:
+            self.refuse_if_dead(device)
         while device.attached_device is not None:
             device = device.attached_device
         irp = self.irp_class(next(self._irp_ids), device.stack_size, self.ke.clock.now())

@@ -178,8 +178,15 @@ class IrpRoutines(IoBase):
         Completion routines run here, from the completing driver's location upward, with the rules of the model: a routine
         that returns STATUS_MORE_PROCESSING_REQUIRED keeps the IRP; where no routine runs, "pending" is passed on upward.
         """
-        irp.take_completion_token()
-        irp.step(_COMPLETE)
+        # take_completion_token and step(COMPLETE), spelled out: this is on every request's way.
+        try:
+            irp._completion_token.pop()
+        except IndexError:
+            irp.broken(_COMPLETE)
+        state = STEPS[irp.state][_COMPLETE]
+        if state < 0:
+            irp.broken(_COMPLETE)
+        irp.state = state
         stack, count = irp.stack, irp.stack_count
         location = irp.current_location
         if location > count + 1:

@@ -98,7 +98,8 @@ class IoRequest:
         # Whoever adds a waker or a callback looks at `done` afterwards, so nothing falls between these lines.
         for waker in self._wakers:
             waker.wake()
-        self._run_callbacks()
+        if self._callbacks:
+            self._run_callbacks()
 
     def add_waker(self, waker: WakerLike) -> None:
         """Call ``waker.wake()`` when the request is done; at once if it is."""

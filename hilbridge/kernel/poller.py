@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hilbridge.kernel.pollmask import POLL_GONE, causes_of, poll_mask
+from hilbridge.kernel.pollmask import CAUSES, POLL_GONE, poll_mask
 from hilbridge.kernel.steering import LockWaker, alertable, steer
 from hilbridge.kernel.workers import JOIN_SECONDS, Worker
 from hilbridge.model.errors import DriverFault, InternalFault
@@ -201,7 +201,7 @@ class Poller:
                     continue
                 if event & POLL_GONE:
                     self.silence_pin(pin)
-                pin.saw(causes_of(event))
+                pin.saw(CAUSES[event])
                 self._dispatch(pin)
             self.wakeups += 1
             for _ in range(len(raised)):
@@ -283,7 +283,7 @@ class Poller:
         makes a request that waits takes it out of the parking at once (`unpark`). When nothing happens nothing is parked,
         and the poller sleeps.
         """
-        if not self._steering or not self._claim(pin, processor):
+        if not self._steering or processor.dpcs or processor.irql or not self._claim(pin, processor):
             return False
         try:
             if pin.brief_causes != pin.enabled:
@@ -297,24 +297,21 @@ class Poller:
             event = ready[0][1]
             if event & POLL_GONE:
                 pin.hung = True
-            pin.saw(causes_of(event))
+            pin.saw(CAUSES[event])
             pin.vector.dispatch(pin)
             return True
         finally:
-            self._park(pin, processor)
-
-    def _park(self, pin: Pin, processor: Processor) -> None:
-        with pin.lock:
-            # Closed, hung up, asked to let go, or to be asked for something else than it was: not to be parked.
-            park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != pin.brief_causes)
-            if park:
-                pin.parked = pin.parked_lately = True
-                pin.steerer = None
-        if not park:
-            self._give_back(pin, processor)
-        elif pin not in self._leases:
-            self._leases.add(pin)
-            self._ring()
+            with pin.lock:
+                # Closed, hung up, asked to let go, or to be asked for something else than it was: not to be parked.
+                park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != pin.brief_causes)
+                if park:
+                    pin.parked = pin.parked_lately = True
+                    pin.steerer = None
+            if not park:
+                self._give_back(pin, processor)
+            elif pin not in self._leases:
+                self._leases.add(pin)
+                self._ring()
 
     def _sleep(self, processor: Processor, what: Waitable, deadline: int | None, alert: bool) -> bool:
         waker = LockWaker()

@@ -12,19 +12,15 @@ POLL_NVAL = 0x20
 POLL_GONE = POLL_ERR | POLL_HUP | POLL_NVAL
 
 _MASK = (0, POLL_IN, POLL_OUT, POLL_IN | POLL_OUT)
-_CAUSES = tuple(
+CAUSES = tuple(
     (CAUSE_RX if event & POLL_IN else 0)
     | (CAUSE_TX if event & POLL_OUT else 0)
     | (CAUSE_GONE if event & POLL_GONE else 0)
     for event in range(64)
 )
+"""What the selector's answer means to a driver: indexed by the answer, which has none but the bits above."""
 
 
 def poll_mask(causes: int) -> int:
     """What to ask the selector for. Hang-ups come unasked."""
     return _MASK[causes & 3]
-
-
-def causes_of(event: int) -> int:
-    """What the selector's answer means to a driver."""
-    return _CAUSES[event & 63]

@@ -22,7 +22,7 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from hilbridge.kernel.pollmask import POLL_GONE, causes_of, poll_mask
+from hilbridge.kernel.pollmask import CAUSES, POLL_GONE, poll_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def steer(
             elif not pin.closed:
                 if event & POLL_GONE:
                     pin.hung = True
-                pin.saw(causes_of(event))
+                pin.saw(CAUSES[event])
                 dispatch(pin)
     return what.done
 

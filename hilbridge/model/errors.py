@@ -7,7 +7,6 @@ received when it happened (``.partial``). Each class also derives from the built
 
 from __future__ import annotations
 
-import copy
 from typing import Self
 
 from hilbridge.model.status import (
@@ -53,8 +52,10 @@ class HilbridgeError(Exception):
 
     def again(self) -> Self:
         """A copy to raise once more: an exception object keeps the traceback of its first raise."""
-        twin = copy.copy(self)
-        twin.__traceback__ = None
+        # Not copy.copy(): that calls the class with `args`, and not every class takes its arguments in that form.
+        twin = type(self).__new__(type(self))
+        twin.args = self.args
+        twin.__dict__.update(self.__dict__)
         twin.__cause__ = self
         return twin
 

@@ -92,7 +92,10 @@ class Irp:
         self.born = born
         self.stack_count = stack_count
         self.current_location = stack_count + 1
-        self.stack = [IoStackLocation() for _ in range(stack_count)]
+        self.stack = [IoStackLocation()]
+        while stack_count > 1:  # cheaper than a comprehension, for the few there are
+            self.stack.append(IoStackLocation())
+            stack_count -= 1
         self.io_status = IoStatusBlock()
         self.flags = 0
         self.state: int = 0

@@ -59,6 +59,7 @@ LIFE: dict[IrpState, dict[IrpEvent, IrpState]] = {
     },
     # The caller may give up at any moment, also while a completion routine runs or the I/O manager is on its way up, and
     # it writes the state without asking them: so whatever they were about to do is still allowed.
+    # The caller gives up whenever he likes, also between any two steps of the driver: none of these is the driver's mistake.
     _S.DISOWNED: {
         _E.CALL: _S.DISOWNED,
         _E.PEND: _S.DISOWNED,

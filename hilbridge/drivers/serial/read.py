@@ -80,13 +80,22 @@ def fast_read(
     if reader is None or (not extension.inbox and reader.cursor == extension.log.end):
         return None
     with extension.lock:
-        extension.absorb()
-        log, cursor = extension.log, reader.cursor
         if reader.queue.irps or reader.missed:
             return None
+        log, inbox, cursor = extension.log, extension.inbox, reader.cursor
+        alone = len(extension.readers) == 1
+        if alone and log.base == log.end and len(inbox) == 1 and not terminator:
+            # The commonest case by far: one piece has arrived, it is what was asked for, and nobody else wants it.
+            count = len(inbox[0])
+            if count == length or 0 < minimum <= count <= length:
+                data = inbox.popleft()
+                log.pass_by(count)
+                reader.cursor = cursor + count
+                return data
+        extension.absorb()
         available = log.end - cursor
         if terminator:
-            count = log.find(terminator, cursor, cursor + (min(length, available))) - cursor
+            count = log.find(terminator, cursor, cursor + (available if available < length else length)) - cursor
         elif available >= length:
             count = length
         else:
@@ -95,7 +104,7 @@ def fast_read(
             return None
         data = log.peek(cursor, count)
         reader.cursor = cursor = cursor + count
-        if len(extension.readers) == 1:
+        if alone:
             log.trim(cursor)
         else:
             extension.trim()
@@ -253,6 +262,8 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
         while (irp := reader.queue.head_locked()) is not None:
             fresh = irp is not reader.started
             if fresh:
+                if reader.started is not None:
+                    _stopped(extension, reader)
                 _begin(extension, reader, irp)
                 device.io.irp_started(device, irp)
             if not _can_be_taken(extension, reader, irp, done):
@@ -261,6 +272,11 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 else:
                     watch_interval(device, reader)
                 break
+        else:
+            if reader.started is not None:
+                # Somebody took it out of the queue: a purge, a cleanup, a cancellation. Its time-outs go with it, and the
+                # next read is the first one again.
+                _stopped(extension, reader)
     extension.trim()
     extension.watch_receiver()
     extension.reads_wait = any(reader.queue.irps for reader in extension.readers)

@@ -11,17 +11,14 @@ from __future__ import annotations
 class ReceiveLog:
     """Bytes by position. Not locked: its owner is."""
 
-    __slots__ = ("_data", "base")
+    __slots__ = ("_data", "base", "end")
 
     def __init__(self) -> None:
         self._data = bytearray()
         self.base = 0
         """Position of the oldest byte that is kept."""
-
-    @property
-    def end(self) -> int:
+        self.end = 0
         """Position that the next byte to arrive will have."""
-        return self.base + len(self._data)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -29,6 +26,12 @@ class ReceiveLog:
     def append(self, data: bytes) -> None:
         """Bytes have arrived."""
         self._data += data
+        self.end += len(data)
+
+    def pass_by(self, count: int) -> None:
+        """`count` bytes have arrived and been read at once: they were never kept. Only where nothing is kept."""
+        self.base += count
+        self.end += count
 
     def peek(self, cursor: int, limit: int) -> bytes:
         """Up to `limit` bytes from `cursor` on."""
