@@ -389,6 +389,8 @@ class Bridge:
             for file in list(node.pdo.device_stack.files):
                 for irp in list(file.irps.values()):
                     request: IoRequest = irp.user_request
+                    if request.done:
+                        continue
                     what = getattr(request, "what", "request")
                     found.append(PendingIrp(irp.id, node.name, what, (now - irp.born) / 1e9, request.holder()))
         return sorted(found)

@@ -414,7 +414,7 @@ class Handle:
         """The deadline passed and the request was cancelled. It may have been done just then: that is a success."""
         if request.disowned:
             raise self.fault(request)
-        if request.status.is_success and request.status != STATUS_TIMEOUT:
+        if request.data or (request.status.is_success and request.status != STATUS_TIMEOUT):
             return
         partial = b""
         with contextlib.suppress(HilbridgeError):
@@ -441,7 +441,9 @@ class Handle:
             return DeviceFault(f"{request.what} on {self.name} ended with {request.status.name}", status=request.status)
         if self.io.closed is not None and self.closed:
             return BridgeClosed(f"{request.what} on {self.name}: the bridge was closed", status=request.status)
-        return fault_of(request.status, self.file, request.what, self.name, self._id(request))
+        fault = fault_of(request.status, self.file, request.what, self.name, self._id(request))
+        fault.information = request.information
+        return fault
 
     def _removal_status(self, request: Request) -> Any:
         removed = self.file.device_object.device_stack.removed

@@ -22,7 +22,10 @@ DriverLike = str | ModuleType | Callable[..., object]
 def find_driver(driver: DriverLike) -> tuple[str, DriverEntry]:
     """A driver's name and entry, from a name of ours, ``package.module``, a module, or the ``driver_entry`` itself."""
     if callable(driver):
-        return getattr(driver, "__module__", "driver").rpartition(".")[2], driver  # type: ignore[return-value]
+        module = getattr(driver, "__module__", "driver").rpartition(".")[2]
+        function = getattr(driver, "__name__", "driver_entry")
+        # A module may hold several drivers; what is loaded under one name is not loaded again.
+        return module if function == "driver_entry" else f"{module}.{function}", driver  # type: ignore[return-value]
     if isinstance(driver, str):
         name = driver
         path = DRIVERS.get(driver, driver)

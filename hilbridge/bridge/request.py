@@ -75,11 +75,25 @@ class Request(IoRequest):
                 await ended.wait()
             except asyncio.CancelledError:
                 self.cancel()
-                try:
-                    await asyncio.wait_for(ended.wait(), CANCEL_GRACE / 1e9)
-                except TimeoutError:
-                    self.disown()
-                if self.data:
-                    self.handle.give_back(self.data)
+                await self._await_end(ended)
                 raise
         return self.result()
+
+    async def _await_end(self, ended: asyncio.Event) -> None:
+        """It has been cancelled: wait until it has ended, and give back what it brought all the same."""
+        try:
+            if not self.done:
+                await asyncio.wait_for(ended.wait(), CANCEL_GRACE / 1e9)
+        except TimeoutError:
+            self.disown()
+        finally:
+            # If the task is cancelled once more nobody waits for the end: the bytes come back whenever it comes.
+            if self.done:
+                self._give_back()
+            else:
+                self.add_done_callback(self._give_back)
+
+    def _give_back(self) -> None:
+        data, self.data = self.data, b""
+        if data:
+            self.handle.give_back(data)

@@ -86,4 +86,6 @@ def from_nt_status(error: NtStatusError, what: str, name: str) -> HilbridgeError
     kind, words = _CLASSES.get(int(error.status), (DeviceFault, error.message))
     if kind in (BridgeClosed, DevicePermission):
         words = f"was refused: {error.message.partition(': ')[2]}"
-    return kind(f"{what} on {name} {words}", status=error.status)
+    fault = kind(f"{what} on {name} {words}", status=error.status)
+    fault.information = error.information
+    return fault

@@ -158,11 +158,12 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             return None
         device = file.device_object
         try:
+            stack = device.device_stack
+            pin: Pin | None = stack.steering
+            served = 0 if pin is None else pin.served
             data = fast.read(device, file, length, minimum, terminator)
-            if data is None:
-                stack = device.device_stack
-                pin: Pin | None = stack.steering
-                if pin is None or not self.ke.machine.serve_briefly(processor, pin):
+            if data is None and pin is not None:
+                if not self.ke.machine.serve_briefly(processor, pin, served):
                     return None
                 data = fast.read(device, file, length, minimum, terminator)
                 if pin.parked and (file.irps or (len(stack.files) > 1 and any(other.irps for other in stack.files))):
@@ -310,7 +311,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
 
     def cancel_io(self, file: FileObject) -> int:
         """NtCancelIoFile: cancel every outstanding request of this file; returns how many there were."""
-        irps = list(file.irps.values())
+        irps = [irp for irp in list(file.irps.values()) if not irp.user_request.done]
         for irp in irps:
             self.cancel_irp(irp)
         return len(irps)
@@ -334,7 +335,9 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
     def _register(irp: Irp, file: FileObject) -> None:
         file.irps[irp.id] = irp
         if file.flags & FO_CLEANUP_COMPLETE:
-            # The handle was closed after the first look: whoever closes it may have missed this IRP in its list.
+            # The handle was closed after the first look. Whoever closes it may have missed this IRP in its list, or may have
+            # found it there and wait for its end already: both are served by ending it here.
+            irp.user_request.settle(STATUS_FILE_CLOSED, 0)
             file.irps.pop(irp.id, None)
             raise NtStatusError(STATUS_FILE_CLOSED, f"{file!r} has been closed")
 

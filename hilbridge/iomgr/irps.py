@@ -251,13 +251,13 @@ class IrpRoutines(IoBase):
         status = irp.io_status
         request = irp.user_request
         if request is not None:
-            if irp.flags & IRP_INPUT_OPERATION:
-                self._copy_back(irp)
-            irp.file_object.irps.pop(irp.id, None)  # type: ignore[union-attr]  # a request always has one
+            data = self._copy_back(irp) if irp.flags & IRP_INPUT_OPERATION else b""
             code = status.status
             request.settle(
-                code if code.__class__ is NtStatus else NtStatus(int(code) & 0xFFFF_FFFF), status.information
+                code if code.__class__ is NtStatus else NtStatus(int(code) & 0xFFFF_FFFF), status.information, data
             )
+            # Last: who closes the file waits for what is on its list, and must not miss a request that is about to end.
+            irp.file_object.irps.pop(irp.id, None)  # type: ignore[union-attr]  # a request always has one
         elif irp.user_event is not None:
             irp.user_event.set()
         elif irp.state == IrpState.COMPLETED:
@@ -265,7 +265,7 @@ class IrpRoutines(IoBase):
             irp.step(_FREE)
 
     @staticmethod
-    def _copy_back(irp: Irp) -> None:
+    def _copy_back(irp: Irp) -> bytes:
         """Input: Information bytes go to the caller, unless NT_ERROR or VERIFY_REQUIRED.
 
         With direct and neither I/O the driver has written into the caller's buffer itself; what is made here is the
@@ -275,11 +275,11 @@ class IrpRoutines(IoBase):
         if irp.mdl_address is not None:
             buffer = irp.user_buffer
         if buffer is None or status.status >= _NT_ERROR or status.status == STATUS_VERIFY_REQUIRED:
-            return
+            return b""
         count = status.information
         if not 0 <= count <= irp.user_request.capacity:
             # In C this writes over the end of the caller's buffer. The fault is the driver's and the caller is told.
             status.status = STATUS_ACCESS_VIOLATION
             status.information = 0
-            return
-        irp.user_request.data = bytes(memoryview(buffer)[:count])
+            return b""
+        return bytes(memoryview(buffer)[:count])

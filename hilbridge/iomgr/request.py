@@ -64,14 +64,15 @@ class IoRequest:
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def settle(self, status: NtStatus, information: int) -> bool:
-        """The IRP has ended. False if the caller had given up before."""
+    def settle(self, status: NtStatus, information: int, data: bytes = b"") -> bool:
+        """The IRP has ended. False if the caller had given up before: what he has been told stands."""
         try:
             self._token.pop()
         except IndexError:
             return False
         self.status = status
         self.information = information
+        self.data = data
         self._announce()
         return True
 
@@ -86,11 +87,11 @@ class IoRequest:
         self.status = status
         self.information = 0
         irp = self.irp
+        if irp is not None and irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
+            irp.state = IrpState.DISOWNED
+        self._announce()
         if irp is not None:
             self.file.irps.pop(irp.id, None)
-            if irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
-                irp.state = IrpState.DISOWNED
-        self._announce()
         return True
 
     def _announce(self) -> None:

@@ -44,7 +44,7 @@ class InterruptMode(IntEnum):
 class Interrupt:
     """KINTERRUPT: one service routine on one vector, and the lock that is held while it runs."""
 
-    __slots__ = ("_lock", "context", "device", "isr", "mode", "share", "vector")
+    __slots__ = ("_lock", "connected", "context", "device", "isr", "mode", "share", "vector")
 
     def __init__(
         self,
@@ -61,6 +61,8 @@ class Interrupt:
         self.context = context
         self.mode = mode
         self.share = share
+        self.connected = False
+        """Asked under the lock: who walks an old chain must not call a service routine that has been disconnected."""
         self._lock = threading.Lock()
 
     def synchronize(self, routine: Callable[[], R]) -> R:
@@ -89,7 +91,7 @@ class Interrupt:
         irql = processor.irql
         try:
             with self._lock:
-                claimed = self.isr(self, self.context)
+                claimed = self.isr(self, self.context) if self.connected else False
             if claimed is not True and claimed is not False:
                 raise DriverFault(
                     f"the ISR of {self.device!r} returned {claimed!r}: return True (mine) or False (not mine)"
@@ -100,7 +102,7 @@ class Interrupt:
                 )
         except BaseException as error:  # noqa: BLE001 - latched
             processor.irql = irql
-            self.vector.disconnect(self)
+            self.vector.lose(self.device.device_stack)
             ke.latch_fault(self.device, error, "its interrupt service routine")
             return True
         return claimed
@@ -111,8 +113,6 @@ class Pin:
 
     __slots__ = (
         "_ready",
-        "brief",
-        "brief_causes",
         "closed",
         "enabled",
         "fd",
@@ -125,6 +125,7 @@ class Pin:
         "parked",
         "parked_lately",
         "registered",
+        "served",
         "steerer",
         "vector",
     )
@@ -153,9 +154,8 @@ class Pin:
         self.let_go: threading.Event | None = None
         """Made by `forget_pin` when it has to wait for the steerer; set when the steerer has let go."""
         self.lock = threading.Lock()
-        self.brief: Any = None
-        """A poll object for the descriptor alone, and the causes that it asks for: see `Poller.serve_briefly`."""
-        self.brief_causes = -1
+        self.served = 0
+        """How often the poller has served it: who claims it sees whether that was since he looked for bytes."""
 
     def take(self) -> int:
         """The causes seen since the last call; forgets them."""
@@ -220,13 +220,15 @@ class Vector:
         for other in self.chain:
             if not (other.share and interrupt.share) or other.mode != interrupt.mode:
                 return False
+        interrupt.connected = True
         self.chain = (*self.chain, interrupt)
         for pin in self.pins:
             pin.connected()
         return True
 
     def disconnect(self, interrupt: Interrupt) -> None:
-        """Take off the chain. When this returns the routine does not run, and will not."""
+        """Take off the chain. The routine is not called any more; it may still be running, see `Interrupt.wait_idle`."""
+        interrupt.connected = False
         self.chain = tuple(i for i in self.chain if i is not interrupt)
 
     def lose(self, stack: DeviceStack) -> None:

@@ -147,7 +147,7 @@ class Kernel:
 
     def expire(self, timer: Ktimer) -> None:
         """A timer is due: queue its DPC on this processor."""
-        dpc = timer.dpc
+        dpc = timer.expired_dpc
         if dpc is not None:
             self.insert_queue_dpc(dpc)
 

@@ -66,10 +66,11 @@ class Machine(Protocol):
         ends the wait; it does not where a driver waits.
         """
 
-    def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
+    def serve_briefly(self, processor: Processor, pin: Pin, served: int) -> bool:
         """Let the calling thread take `pin`'s next interrupt, if it comes within a millisecond. False if it did not.
 
-        The wait cannot be cancelled, which is why it is that short. For a caller who expects an answer at once.
+        The wait cannot be cancelled, which is why it is that short. For a caller who expects an answer at once. `served` is
+        what ``pin.served`` was before the caller looked for bytes.
         """
 
     def unpark(self, pin: Pin) -> None:

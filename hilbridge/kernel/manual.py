@@ -94,7 +94,7 @@ class ManualMachine:
             self._clock.advance_to(due)
         return True
 
-    def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
+    def serve_briefly(self, processor: Processor, pin: Pin, served: int) -> bool:
         """Nothing happens here that nobody cranks."""
         return False
 

@@ -214,6 +214,11 @@ class Poller:
     def _dispatch(self, pin: Pin) -> None:
         try:
             pin.vector.dispatch(pin)
+            pin.served += 1
+            steerer = pin.steerer
+            if steerer is not None:
+                # It was claimed while we served it: the claimer must look again at what we have fetched.
+                steerer.waker.wake()
         except BaseException as error:  # noqa: BLE001 - latched
             # What drivers raise is caught where it is called; this is a line, or we ourselves. It costs its own device.
             self.silence_pin(pin)
@@ -274,7 +279,7 @@ class Poller:
                 self._give_back(pin, processor)
         return self._sleep(processor, what, deadline, alert)
 
-    def serve_briefly(self, processor: Processor, pin: Pin) -> bool:
+    def serve_briefly(self, processor: Processor, pin: Pin, served: int) -> bool:
         """Serve `pin` in the calling thread if it interrupts within a millisecond.
 
         Afterwards the pin is not given back to the poller but *parked*: the caller has got his answer and is likely to ask
@@ -285,25 +290,28 @@ class Poller:
         """
         if not self._steering or processor.dpcs or processor.irql or not self._claim(pin, processor):
             return False
+        waker = processor.waker or self._ke.waker(processor)
+        enabled = pin.enabled
         try:
-            if pin.brief_causes != pin.enabled:
-                if pin.brief is None:
-                    pin.brief = select.poll()
-                pin.brief_causes = pin.enabled
-                pin.brief.register(pin.fd, poll_mask(pin.enabled))
-            ready = pin.brief.poll(BRIEF_MS)
+            if pin.served != served:
+                return True  # the poller was faster: what it has fetched is there
+            waker.watch(pin.fd, poll_mask(enabled))
+            ready = waker.poll.poll(BRIEF_MS)
             if not ready:
                 return False
-            event = ready[0][1]
-            if event & POLL_GONE:
-                pin.hung = True
-            pin.saw(CAUSES[event])
-            pin.vector.dispatch(pin)
+            for fd, event in ready:
+                if fd == waker.fd:
+                    waker.drain()
+                    continue
+                if event & POLL_GONE:
+                    pin.hung = True
+                pin.saw(CAUSES[event])
+                pin.vector.dispatch(pin)
             return True
         finally:
             with pin.lock:
                 # Closed, hung up, asked to let go, or to be asked for something else than it was: not to be parked.
-                park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != pin.brief_causes)
+                park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != enabled)
                 if park:
                     pin.parked = pin.parked_lately = True
                     pin.steerer = None

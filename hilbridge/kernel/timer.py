@@ -22,12 +22,14 @@ def relative_ms(milliseconds: float) -> int:
 class Ktimer:
     """KTIMER. `signaled` stays set after expiry until it is set again (a notification timer)."""
 
-    __slots__ = ("dpc", "due", "period", "serial", "signaled")
+    __slots__ = ("dpc", "due", "expired_dpc", "period", "serial", "signaled")
 
     def __init__(self) -> None:
         self.due = 0
         self.period = 0
         self.dpc: Kdpc | None = None
+        self.expired_dpc: Kdpc | None = None
+        """The DPC of the expiry that was taken last: by now the timer may have been set again, with another one."""
         self.signaled = False
         self.serial = 0
         """Number of the queue entry that counts, or 0 when not queued: older entries of this timer are dead."""
@@ -85,6 +87,7 @@ class TimerQueue:
                 return None
             timer = heappop(self._heap)[2]
             timer.signaled = True
+            timer.expired_dpc = timer.dpc
             if timer.period:
                 self._serial += 1
                 timer.serial = self._serial

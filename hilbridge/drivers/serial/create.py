@@ -79,6 +79,8 @@ def close(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     file = irp.current_stack_location.file_object
     with extension.lock:
         reader = extension.reader_of(file)
+        if file is not None:
+            file.fs_context = None  # a fast read that was on its way when the handle was closed must not take bytes now
         if reader is not None and reader in extension.readers:
             extension.readers.remove(reader)
             extension.trim()

@@ -187,15 +187,17 @@ class SerialExtension:
                 self.tx_on = tx
             self.program_interrupts()
 
-        if self.interrupt is None:
+        interrupt = self.interrupt  # looked at once: a removal takes it away without our lock
+        if interrupt is None:
             program()
         else:
-            self.interrupt.synchronize(program)
+            interrupt.synchronize(program)
 
     def program_interrupts(self) -> None:
         """The same for the ISR itself."""
-        if self.line is not None:
-            self.line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
+        line = self.line
+        if line is not None:
+            line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
 
     def trim(self) -> None:
         """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""

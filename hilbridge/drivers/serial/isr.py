@@ -52,10 +52,13 @@ def receive_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
         return
     extension = device.extension
     with extension.lock:
+        # The order counts: what had been received when the line went is in the inbox before `gone_seen` is set. Looked at
+        # the other way round, the news could overtake the last bytes.
+        seen = extension.gone_seen
         extension.absorb()
-        news = extension.gone is None and extension.gone_seen is not None
+        news = extension.gone is None and seen is not None
         if news:
-            extension.gone = extension.gone_seen
+            extension.gone = seen
             device.device_stack.removed = extension.gone
         done = serve_readers(device)
     complete_all(device, done)

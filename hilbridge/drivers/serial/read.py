@@ -80,7 +80,7 @@ def fast_read(
     if reader is None or (not extension.inbox and reader.cursor == extension.log.end):
         return None
     with extension.lock:
-        if reader.queue.irps or reader.missed:
+        if reader.queue.irps or reader.missed or file.fs_context is None:
             return None
         log, inbox, cursor = extension.log, extension.inbox, reader.cursor
         alone = len(extension.readers) == 1
@@ -95,7 +95,7 @@ def fast_read(
         extension.absorb()
         available = log.end - cursor
         if terminator:
-            count = log.find(terminator, cursor, cursor + (available if available < length else length)) - cursor
+            count = log.find(terminator, cursor, cursor + (min(length, available))) - cursor
         elif available >= length:
             count = length
         else:

@@ -16,7 +16,7 @@ from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.timer import relative_ms
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import DeviceGone, DriverFault, HilbridgeError
+from hilbridge.model.errors import DeviceGone, DriverFault, HilbridgeError, NtStatusError
 from hilbridge.model.file import FileObject
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
@@ -65,7 +65,7 @@ def write(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
 
 def fast_write(
     device: DeviceObject[SerialExtension],
-    _file: FileObject,
+    file: FileObject,
     data: bytes | bytearray | memoryview,
     make_irp: Callable[[bytes | bytearray | memoryview], Irp],
 ) -> int | Irp | None:
@@ -75,7 +75,7 @@ def fast_write(
     extension = device.extension
     line = extension.line
     with extension.lock:
-        if extension.tx_queue.irps or extension.gone is not None or line is None:
+        if extension.tx_queue.irps or extension.gone is not None or line is None or extension.writer is not file:
             return None
         try:
             count = line.write(data)
@@ -83,7 +83,11 @@ def fast_write(
             return None  # the IRP will find out again, and tell
         if count == len(data):
             return count
-        irp = make_irp(data)
+        try:
+            irp = make_irp(data)
+        except NtStatusError as error:  # the handle was closed just now; the line has got a part all the same
+            error.information = count
+            raise
         irp.driver_context[SENT] = count
         queued = _enqueue(device, irp)
     if not queued:
