@@ -30,7 +30,7 @@ from hilbridge.kernel.manual import ManualMachine
 from hilbridge.kernel.poller import Poller
 from hilbridge.model.codes import DIRQL_LOWEST, PnpMinor
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.driver import DriverObject
+from hilbridge.model.driver import DriverEntry, DriverObject
 from hilbridge.model.errors import (
     BridgeClosed,
     DeviceGone,
@@ -98,6 +98,7 @@ class Bridge:
         self.io.on_device_state = self._device_went
         self._lock = threading.RLock()
         self._nodes: dict[str, Node] = {}
+        self._entries: dict[str, DriverEntry] = {}
         self._handles: set[int] = set()
         self._orphans: deque[tuple[FileObject, bool]] = deque()
         self._shown_faults = 0
@@ -140,11 +141,11 @@ class Bridge:
         """
         self._collect_orphans()
         self._refuse_if_closed()
+        if isinstance(upper_filters, str) or isinstance(lower_filters, str):
+            raise UsageFault("filters are a list of drivers: upper_filters=['counter']")
         line_set, options = line_settings(settings)
         with self._deferring_sigint(), self._lock:
-            name = name or self._free_name()
-            if name.lower() in self._nodes:
-                raise UsageFault(f"there is a device {name!r} already; unplug it first, or choose another name")
+            name = self._checked_name(name) if name else self._free_name()
             if isinstance(moniker, str):
                 hardware = open_hardware(moniker, line_set, options)
                 line, driver = hardware.line, driver or hardware.driver
@@ -187,14 +188,20 @@ class Bridge:
         return node
 
     def _load(self, driver: DriverLike) -> DriverObject:
-        name, entry = find_driver(driver)
-        loaded = self.io.drivers.get(name)
-        if loaded is not None:
-            return loaded
+        plain, entry = find_driver(driver)
+        # Two modules may end in the same name, and a file may hold several drivers: a name alone does not tell them apart.
+        name, number = plain, 1
+        while (loaded := self.io.drivers.get(name)) is not None:
+            if self._entries.get(name) == entry:
+                return loaded
+            number += 1
+            name = f"{plain}-{number}"
         try:
-            return self.io.load_driver(name, entry)
+            loaded = self.io.load_driver(name, entry)
         except NtStatusError as error:
             raise DriverFault(f"driver {name} did not load: {error.message}", status=error.status) from error
+        self._entries[name] = entry
+        return loaded
 
     def _add_device(self, driver: DriverObject, node: Node) -> None:
         add_device = driver.add_device
@@ -225,9 +232,6 @@ class Bridge:
                 self.ke.machine.add_pin(node.pin)
             status = self.io.send_pnp(node.pdo, PnpMinor.START_DEVICE, resources)
             if not status.is_success:
-                logged = node.pdo.device_stack.last_error
-                if logged is not None and logged.status == status:
-                    raise logged.again()
                 raise from_nt_status(NtStatusError(status, "the device did not start"), "START_DEVICE", node.name)
             self._link(node)
             node.state = "started"
@@ -324,6 +328,15 @@ class Bridge:
             raise NameNotFound(f"no device {name!r} is plugged in; there is: {known}")
         return node
 
+    def _checked_name(self, name: str) -> str:
+        if "\\" in name:
+            raise UsageFault(f"name {name!r}: a backslash separates directories of names; choose a name without")
+        node = self._nodes.get(name.lower())
+        if node is not None:
+            first = "close the handles of the one that was unplugged" if node.removing else "unplug it first"
+            raise UsageFault(f"there is a device {name!r} already; {first}, or choose another name")
+        return name
+
     def _free_name(self) -> str:
         number = 1
         while f"com{number}" in self._nodes:
@@ -419,14 +432,19 @@ class Bridge:
             return list(reversed(self._node(name).devices))
 
     def statistics(self) -> dict[str, Any]:
-        """Numbers of the machine and of every driver that keeps some (an extension with ``statistics()``)."""
+        """Numbers of the machine and of every driver that keeps some (an extension with ``statistics()``).
+
+        A driver that is in one stack several times is ``COM1/counter``, ``COM1/counter#2``, ... from the top down.
+        """
         drivers: dict[str, Any] = {}
         with self._lock:
             for node in self._nodes.values():
-                for device in node.devices:
+                for device in reversed(node.devices):
                     numbers = getattr(device.extension, "statistics", None)
                     if callable(numbers):
-                        drivers[f"{node.name}/{device.driver_object.name}"] = numbers()
+                        key = f"{node.name}/{device.driver_object.name}"
+                        again = sum(known == key or known.startswith(f"{key}#") for known in drivers)
+                        drivers[f"{key}#{again + 1}" if again else key] = numbers()
         return {
             "machine": self.ke.machine.describe(),
             "devices": len(self._nodes),

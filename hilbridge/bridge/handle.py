@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from hilbridge.bridge.arguments import as_bytes, check_settings, length, nanoseconds
 from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request
 from hilbridge.bridge.translate import fault_of, from_nt_status
 from hilbridge.model import ntddser as ser
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 1 << 16
 READ_SOME = 1 << 16
+DEFAULT_LIMIT = nanoseconds(DEFAULT_TIMEOUT)
 
 
 class Handle:
@@ -61,6 +63,8 @@ class Handle:
 
         `DeviceGone` if the device goes first: what it had said is in ``.partial``.
         """
+        if n.__class__ is not int or n < 0:
+            length(n)
         processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
@@ -77,12 +81,12 @@ class Handle:
             return data
         stack = self.file.device_object.device_stack
         if stack.removed is not None:
-            raise fault_of(stack.removed.status, self.file, request.what, self.name, self._id(request), data)
+            raise fault_of(stack.removed.status, self.file, request.what, self.name, request.irp, data)
         return data
 
     def read_some(self, max: int = READ_SOME, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:  # noqa: A002 - as in the docs
         """At least one byte, at most `max`: what is there, or the next that comes."""
-        fast = self._fast_read(max, 1, b"")
+        fast = self._fast_read(length(max), 1, b"")
         if fast is not None:
             return fast
         self._must_stream("read_some")
@@ -96,8 +100,11 @@ class Handle:
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> bytes:
         """Everything up to and including `terminator`; `UsageFault` if `max` bytes came without it (in ``.partial``)."""
-        if not terminator:
-            raise UsageFault("read_until needs a terminator; read_some() reads what is there")
+        if terminator.__class__ is not bytes or not terminator or max < 0:
+            terminator = bytes(as_bytes(terminator, "the terminator of read_until"))
+            length(max)
+            if not terminator:
+                raise UsageFault("read_until needs a terminator; read_some() reads what is there")
         fast = self._fast_read(max, 0, terminator)
         if fast is not None:
             return fast
@@ -110,7 +117,7 @@ class Handle:
             raise UsageFault(
                 f"{request.what} on {self.name}: {max} bytes came without it; pass a larger max", partial=data
             )
-        raise fault_of(self._removal_status(request), self.file, request.what, self.name, self._id(request), data)
+        raise fault_of(self._removal_status(request), self.file, request.what, self.name, request.irp, data)
 
     def readline(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
         """A line with its newline."""
@@ -125,6 +132,9 @@ class Handle:
 
     def write(self, data: bytes | bytearray | memoryview, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
         """All of `data`; returns its length. On a time-out ``.information`` says how much the device has accepted."""
+        if data.__class__ is not bytes:
+            data = as_bytes(data, f"write on {self.name}")
+        limit = DEFAULT_LIMIT if timeout is DEFAULT_TIMEOUT else nanoseconds(timeout)
         processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
@@ -141,7 +151,7 @@ class Handle:
             return done
         request: Request = done.user_request  # type: ignore[union-attr]
         if not request.done or request.status != STATUS_SUCCESS or processor.sigint:
-            self._finish(request, timeout)
+            self._finish(request, limit)
         return request.information
 
     def _write_irp(self, data: bytes | bytearray | memoryview) -> Irp:
@@ -149,7 +159,8 @@ class Handle:
 
     def flush(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Wait until everything that was written has left the port."""
-        self._finish(self._submit(Request(self, "flush"), self.io.submit_simple, IrpMajor.FLUSH_BUFFERS), timeout)
+        limit = nanoseconds(timeout)
+        self._finish(self._submit(Request(self, "flush"), self.io.submit_simple, IrpMajor.FLUSH_BUFFERS), limit)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
@@ -162,8 +173,9 @@ class Handle:
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> bytes:
         """A device control request: `data` goes in, up to `size` bytes come out."""
-        request = self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data)
-        self._finish(request, timeout)
+        limit = nanoseconds(timeout)
+        request = self.submit_ioctl(code, data, size=size)
+        self._finish(request, limit)
         return request.data
 
     def set(
@@ -175,16 +187,12 @@ class Handle:
         stopbits: float | None = None,
     ) -> None:
         """Change line settings, behind what has been written. Names and values are pyserial's."""
+        wanted = {"baudrate": baudrate, "bytesize": bytesize, "parity": parity, "stopbits": stopbits}
+        check_settings({name: value for name, value in wanted.items() if value is not None})
         if baudrate is not None:
-            if not 0 < baudrate <= ser.MAXULONG:
-                raise UsageFault(f"baudrate {baudrate} on {self.name}: a rate is a positive number of bits per second")
             self._set(f"set(baudrate={baudrate})", ser.IOCTL_SERIAL_SET_BAUD_RATE, ser.pack_ulong(baudrate))
         if bytesize is not None or parity is not None or stopbits is not None:
             now = ser.SerialLineControl.unpack(self.ioctl(ser.IOCTL_SERIAL_GET_LINE_CONTROL, size=3))
-            if parity is not None and parity not in ser.PARITY:
-                raise UsageFault(f"parity {parity!r}: use one of {', '.join(ser.PARITY)}")
-            if stopbits is not None and float(stopbits) not in ser.STOP_BITS:
-                raise UsageFault(f"stopbits {stopbits!r}: use 1, 1.5 or 2")
             control = ser.SerialLineControl(
                 now.stop_bits if stopbits is None else ser.STOP_BITS[float(stopbits)],
                 now.parity if parity is None else ser.PARITY[parity],
@@ -194,7 +202,7 @@ class Handle:
 
     def _set(self, what: str, code: int, data: bytes) -> None:
         request = self._submit(Request(self, what), self.io.submit_ioctl, code, data)
-        self._finish(request, DEFAULT_TIMEOUT)
+        self._finish(request, DEFAULT_LIMIT)
 
     @property
     def baudrate(self) -> int:
@@ -279,22 +287,26 @@ class Handle:
 
     def submit_read(self, n: int, *, minimum: int = 0, terminator: bytes = b"") -> Request:
         """Start a read and go on. See `hilbridge.model.parameters.ReadParameters` for `minimum` and `terminator`."""
-        if n < 0:
-            raise UsageFault(f"cannot read {n} bytes")
+        length(n)
         if minimum or terminator:
             self._must_stream("submit_read(minimum=, terminator=)")
         request = Request(self, f"read({n})", n)
         try:
             return self._submit(request, self.io.submit_read, n, minimum=minimum, terminator=terminator)
-        except MemoryError:
+        except (MemoryError, OverflowError):
             raise UsageFault(f"read({n}) on {self.name}: there is no memory for that many bytes") from None
 
     def submit_write(self, data: bytes | bytearray | memoryview) -> Request:
         """Start a write and go on."""
+        data = as_bytes(data, f"write on {self.name}")
         return self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data)
 
     def submit_ioctl(self, code: int, data: bytes | bytearray | memoryview = b"", *, size: int = 0) -> Request:
         """Start a device control request and go on."""
+        if not isinstance(code, int) or not 0 <= code <= ser.MAXULONG:
+            raise UsageFault(f"I/O control {code!r} on {self.name}: a control code is a 32-bit number")
+        data = as_bytes(data, f"{_control_name(code)} on {self.name}")
+        length(size)
         return self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data)
 
     def cancel_io(self) -> int:
@@ -368,8 +380,7 @@ class Handle:
         self._ke.leave(processor)
 
     def _read(self, what: str, n: int, minimum: int, terminator: bytes, timeout: float | None) -> Request:
-        if n < 0:
-            raise UsageFault(f"cannot read {n} bytes")
+        limit = nanoseconds(timeout)
         # From here until the bytes are in the caller's hands SIGINT is held back: `inside` is 0 in the wait only.
         processor = self._ke.current()
         processor.inside += 1
@@ -379,12 +390,10 @@ class Handle:
                 self.io.submit_read(request, n, minimum=minimum, terminator=terminator)
             except NtStatusError as error:
                 raise from_nt_status(error, what, self.name) from None
-            except MemoryError:
+            except (MemoryError, OverflowError):
                 raise UsageFault(f"{what} on {self.name}: there is no memory for that many bytes") from None
-            if not request.done and not request.wait_ended(
-                processor, None if timeout is None else round(timeout * 1e9)
-            ):
-                self._timed_out(request, timeout)
+            if not request.done and not request.wait_ended(processor, limit):
+                self._timed_out(request, limit)
             if processor.sigint and request.data:
                 self.give_back(request.data)
         finally:
@@ -395,14 +404,12 @@ class Handle:
             raise self.fault(request)
         return request
 
-    def _finish(self, request: Request, timeout: float | None) -> None:
+    def _finish(self, request: Request, limit: int | None) -> None:
         processor = self._ke.current()
         processor.inside += 1
         try:
-            if not request.done and not request.wait_ended(
-                processor, None if timeout is None else round(timeout * 1e9)
-            ):
-                self._timed_out(request, timeout)
+            if not request.done and not request.wait_ended(processor, limit):
+                self._timed_out(request, limit)
         finally:
             processor.inside -= 1
         if processor.sigint:
@@ -410,7 +417,7 @@ class Handle:
         if not request.status.is_success:
             raise self.fault(request)
 
-    def _timed_out(self, request: Request, timeout: float | None) -> None:
+    def _timed_out(self, request: Request, limit: int | None) -> None:
         """The deadline passed and the request was cancelled. It may have been done just then: that is a success."""
         if request.disowned:
             raise self.fault(request)
@@ -423,11 +430,11 @@ class Handle:
         moved = f"; {request.information} bytes were accepted" if request.what.startswith("write") else ""
         got = f"; {len(partial)} bytes are there, and stay there" if partial else ""
         fault = DeviceTimeout(
-            f"{request.what} on {self.name} did not end within {timeout:g} s{got}{moved}",
-            irp_id=self._id(request),
+            f"{request.what} on {self.name} did not end within {(limit or 0) / 1e9:g} s{got}{moved}",
+            irp_id=request.irp.id if request.irp is not None else None,
             partial=partial,
         )
-        fault.information = request.information
+        fault.information = request.information or fault.information
         raise fault
 
     def give_back(self, data: bytes) -> None:
@@ -441,17 +448,13 @@ class Handle:
             return DeviceFault(f"{request.what} on {self.name} ended with {request.status.name}", status=request.status)
         if self.io.closed is not None and self.closed:
             return BridgeClosed(f"{request.what} on {self.name}: the bridge was closed", status=request.status)
-        fault = fault_of(request.status, self.file, request.what, self.name, self._id(request))
-        fault.information = request.information
+        fault = fault_of(request.status, self.file, request.what, self.name, request.irp)
+        fault.information = request.information or fault.information
         return fault
 
     def _removal_status(self, request: Request) -> Any:
         removed = self.file.device_object.device_stack.removed
         return removed.status if removed is not None else request.status
-
-    @staticmethod
-    def _id(request: Request) -> int | None:
-        return request.irp.id if request.irp is not None else None
 
 
 _CONTROL_NAMES = {value: name for name, value in vars(ser).items() if name.startswith("IOCTL_")}

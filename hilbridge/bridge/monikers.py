@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hilbridge.bridge.arguments import check_settings
 from hilbridge.model.errors import UsageFault
 from hilbridge.model.hardware import Line, LineSettings
 
@@ -21,23 +22,15 @@ def line_settings(settings: dict[str, object]) -> tuple[LineSettings, dict[str, 
     """Split keyword settings into line settings and the rest. Raises `UsageFault` for values that cannot be."""
     known = {key: settings[key] for key in _SETTINGS if key in settings}
     rest = {key: value for key, value in settings.items() if key not in known}
-    result = LineSettings(**known)  # type: ignore[arg-type]
-    if not isinstance(result.baudrate, int) or isinstance(result.baudrate, bool) or result.baudrate <= 0:
-        raise UsageFault(
-            f"baudrate {result.baudrate!r}: a rate is a positive number of bits per second, such as 115200"
-        )
-    if result.bytesize not in (5, 6, 7, 8):
-        raise UsageFault(f"bytesize {result.bytesize!r}: use 5, 6, 7 or 8")
-    if result.parity not in ("N", "O", "E", "M", "S"):
-        raise UsageFault(f"parity {result.parity!r}: use 'N', 'E', 'O', 'M' or 'S'")
-    if result.stopbits not in (1, 1.5, 2):
-        raise UsageFault(f"stopbits {result.stopbits!r}: use 1, 1.5 or 2")
-    return result, rest
+    check_settings(known)
+    return LineSettings(**known), rest  # type: ignore[arg-type]
 
 
 def open_hardware(moniker: str, settings: LineSettings, options: dict[str, object]) -> Hardware:
     """Open what `moniker` names: ``/dev/ttyUSB0``, ``serial:...``, ``socket://...``, ``rfc2217://...``, ``virtual:NAME``."""
     if moniker.startswith("virtual:"):
+        if options:
+            raise UsageFault(f"{moniker}: there is no setting {next(iter(options))!r}; is it spelled right?")
         return _virtual(moniker)
     from hilbridge.hal.monikers import open_line
 

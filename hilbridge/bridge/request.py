@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.bridge.arguments import nanoseconds
 from hilbridge.iomgr.request import CANCEL_GRACE, IoRequest
 from hilbridge.model.errors import DeviceTimeout
 from hilbridge.model.status import STATUS_TIMEOUT
@@ -32,13 +33,13 @@ class Request(IoRequest):
 
     def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> bool:
         """Wait until it has ended; False when `timeout` seconds passed first. The request goes on: `cancel` ends it."""
+        limit = nanoseconds(timeout)
         if self.done:
             return True
         processor = self.io.ke.current()
         processor.inside += 1
         try:
-            nanoseconds = None if timeout is None else round(timeout * 1e9)
-            return self.io.ke.wait(processor, self, nanoseconds, self.file.device_object.device_stack.steering)
+            return self.io.ke.wait(processor, self, limit, self.file.device_object.device_stack.steering)
         finally:
             processor.inside -= 1
 

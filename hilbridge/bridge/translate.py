@@ -17,6 +17,7 @@ from hilbridge.model.errors import (
     UsageFault,
 )
 from hilbridge.model.file import FileObject
+from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
     STATUS_ACCESS_VIOLATION,
@@ -63,22 +64,26 @@ _CLASSES: dict[int, tuple[type[HilbridgeError], str]] = {
 
 
 def fault_of(
-    status: NtStatus, file: FileObject, what: str, name: str, irp_id: int | None, partial: bytes = b""
+    status: NtStatus, file: FileObject, what: str, name: str, irp: Irp | None, partial: bytes = b""
 ) -> HilbridgeError:
     """The exception that says to an application what `status` says to a driver."""
     stack = file.device_object.device_stack
+    irp_id, logged = (irp.id, irp.error) if irp is not None else (None, None)
     kind, words = _CLASSES.get(int(status), (DeviceFault, f"failed with {status.name}"))
     message = f"{what} on {name} {words}"
-    if kind is DeviceGone and stack.removed is not None:
+    if logged is not None and logged.status == status:
+        message = f"{what} on {name} failed: {logged.message}"
+    elif kind is DeviceGone and stack.removed is not None:
         message = f"{what} on {name} failed: {stack.removed.message}"
-    elif stack.last_error is not None and stack.last_error.status == status:
-        message = f"{what} on {name} failed: {stack.last_error.message}"
     elif kind is DriverFault and stack.fault is not None:
         fault = stack.fault.again()
         fault.partial = partial
         fault.irp_id = fault.irp_id or irp_id
         return fault
-    return kind(message, status=status, irp_id=irp_id, partial=partial)
+    fault = kind(message, status=status, irp_id=irp_id, partial=partial)
+    if logged is not None:
+        fault.information = logged.information
+    return fault
 
 
 def from_nt_status(error: NtStatusError, what: str, name: str) -> HilbridgeError:

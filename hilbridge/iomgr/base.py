@@ -56,9 +56,10 @@ class IoBase:
         Nothing is done here: it is for instruments, which cannot see into a driver's queue. May be called under its lock.
         """
 
-    def write_error_log_entry(self, device: DeviceObject[Any], error: HilbridgeError) -> None:
-        """IoWriteErrorLogEntry: say in words what the status that the driver is about to return means."""
-        device.device_stack.last_error = error
+    @staticmethod
+    def write_error_log_entry(irp: Irp, error: HilbridgeError) -> None:
+        """IoWriteErrorLogEntry: say in words what the status means that this IRP is about to end with."""
+        irp.error = error
 
     def fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Latch an exception of a driver."""

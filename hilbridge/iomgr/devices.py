@@ -56,8 +56,10 @@ class DeviceRoutines(IoBase):
             )
         if device.lower_device is not None:
             raise BugCheck(0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x201, device, hint="detach the device first")
-        device.delete_pending = True
-        if device.handle_count == 0:
+        with self._lock:  # who opens it counts up under the same lock: either it is open, or it is gone
+            device.delete_pending = True
+            idle = device.handle_count == 0
+        if idle:
             self._free_device(device)
 
     def _free_device(self, device: DeviceObject[ExtensionT]) -> None:

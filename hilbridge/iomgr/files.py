@@ -404,7 +404,10 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         irp = self.build_synchronous_fsd_request(
             IrpMajor.PNP, top, event, minor=minor, parameters=StartDeviceParameters(resources)
         )
-        return self._send(top, irp, event, timeout, f"IRP_MN_{minor.name}")[0]
+        status, _ = self._send(top, irp, event, timeout, f"IRP_MN_{minor.name}")
+        if irp.error is not None and not status.is_success:
+            raise irp.error
+        return status
 
     def _send(
         self, device: DeviceObject[Any], irp: Irp, event: Kevent, timeout: float, what: str

@@ -76,6 +76,7 @@ class IrpRoutines(IoBase):
         irp.cancel = irp.pending_returned = False
         irp.set_cancel_routine(None)
         irp.driver_context[:] = [None] * 4
+        irp.error = None
         for location in irp.stack:
             location.__init__()  # type: ignore[misc]  # the location is its own; a new object would break references
         if not irp._completion_token:

@@ -124,6 +124,7 @@ class Pin:
         "masked",
         "parked",
         "parked_lately",
+        "raised",
         "registered",
         "served",
         "steerer",
@@ -154,6 +155,8 @@ class Pin:
         self.let_go: threading.Event | None = None
         """Made by `forget_pin` when it has to wait for the steerer; set when the steerer has let go."""
         self.lock = threading.Lock()
+        self.raised = False
+        """Asserted by hand, and not served yet."""
         self.served = 0
         """How often the poller has served it: who claims it sees whether that was since he looked for bytes."""
 

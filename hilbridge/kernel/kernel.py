@@ -22,7 +22,7 @@ from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.timer import Ktimer, TimerQueue
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError
+from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, UsageFault
 
 FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
@@ -239,6 +239,20 @@ class Kernel:
             self.on_fault(device, fault)
         return fault
 
+    def log_fault(self, fault: HilbridgeError) -> None:
+        """Keep a fault that no device is to blame for, and that no request suffers from."""
+        self.faults.append(fault)
+
+    def work_item_raised(self, error: BaseException) -> None:
+        """A work item raised: it is reported, and the next one runs."""
+        self.log_fault(
+            error if isinstance(error, HilbridgeError) else _caused(InternalFault("a work item raised"), error)
+        )
+
+    def callback_raised(self, error: BaseException) -> None:
+        """A callback of the application raised. That is the application's mistake: no device suffers from it."""
+        self.log_fault(_caused(UsageFault("a callback of the application raised"), error))
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     def leave(self, processor: Processor) -> None:
@@ -260,3 +274,9 @@ class Kernel:
     def _close_wakers(self) -> None:
         for waker in list(self._wakers):
             waker.close()
+
+
+def _caused(fault: HilbridgeError, error: BaseException) -> HilbridgeError:
+    fault.message += f" {type(error).__name__}: {error}"
+    fault.__cause__ = error
+    return fault

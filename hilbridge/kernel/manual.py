@@ -58,7 +58,9 @@ class ManualMachine:
 
     def raise_pin(self, pin: Pin) -> None:
         """Queue the pin's chain for the next turn of the crank."""
-        self._raised.append(pin)
+        if not pin.raised:
+            pin.raised = True
+            self._raised.append(pin)
 
     def timer_changed(self) -> None:
         """The crank looks at the timers by itself."""
@@ -119,6 +121,7 @@ class ManualMachine:
         """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work. False: nothing was."""
         if self._raised:
             pin = self._raised.popleft()
+            pin.raised = False
             if not pin.closed and not pin.hung:
                 pin.vector.dispatch(pin)
             return True
@@ -132,7 +135,7 @@ class ManualMachine:
             try:
                 self._work.popleft()()
             except Exception as error:  # noqa: BLE001 - latched
-                self._ke.latch_fault(None, error, "a work item or a callback")
+                self._ke.callback_raised(error)
             return True
         return False
 

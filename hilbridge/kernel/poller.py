@@ -51,11 +51,8 @@ class Poller:
         self._stopped = False
         self.wakeups = 0
         """Turns of the poller's loop: it stands still while nothing happens."""
-        self._worker = Worker("hilbridge-worker", self._report)
-        self._callbacks = Worker("hilbridge-callbacks", self._report)
-
-    def _report(self, error: BaseException) -> None:
-        self._ke.latch_fault(None, error, "a work item or a callback")
+        self._worker = Worker("hilbridge-worker", ke.work_item_raised)
+        self._callbacks = Worker("hilbridge-callbacks", ke.callback_raised)
 
     # -- pins --------------------------------------------------------------------------------------------------------
 
@@ -108,8 +105,10 @@ class Poller:
 
     def raise_pin(self, pin: Pin) -> None:
         """Run the pin's chain on the poller thread."""
-        self._raised.append(pin)
-        self._ring()
+        if not pin.raised:  # asserted is asserted, however often
+            pin.raised = True
+            self._raised.append(pin)
+            self._ring()
 
     def timer_changed(self) -> None:
         """Wake the poller if it sleeps longer than the new earliest timer allows."""
@@ -206,6 +205,7 @@ class Poller:
             self.wakeups += 1
             for _ in range(len(raised)):
                 pin = raised.popleft()
+                pin.raised = False  # before it is served: what happens from now on asserts it anew
                 if not pin.closed:
                     self._dispatch(pin)
             while ke.finalized:

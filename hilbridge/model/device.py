@@ -24,7 +24,7 @@ ExtensionT = TypeVar("ExtensionT")
 class DeviceStack:
     """What all devices of one stack share. One driver's mistake stays in here, and so does its cancel lock."""
 
-    __slots__ = ("cancel_lock", "fault", "files", "last_error", "removed", "steering")
+    __slots__ = ("cancel_lock", "fault", "files", "removed", "steering")
 
     def __init__(self, cancel_lock: SpinLock) -> None:
         self.cancel_lock = cancel_lock
@@ -34,8 +34,6 @@ class DeviceStack:
         """The first fault of a driver in this stack; every later request is refused with it."""
         self.removed: HilbridgeError | None = None
         """Why the device went, once it has gone: what a caller is told, in words."""
-        self.last_error: HilbridgeError | None = None
-        """What a driver wrote to the error log last: the words to a status that it returned."""
         self.files: list[FileObject] = []
         """Every open of a device of this stack, oldest first."""
         self.steering: Any = None

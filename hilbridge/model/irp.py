@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED
-from hilbridge.model.errors import BugCheck
+from hilbridge.model.errors import BugCheck, HilbridgeError
 from hilbridge.model.irp_life import BROKEN_RULES, STEPS, IrpEvent, IrpState
 from hilbridge.model.parameters import NO_PARAMETERS, Parameters
 from hilbridge.model.status import STATUS_SUCCESS, NtStatus
@@ -72,6 +72,7 @@ class Irp:
         "cancel",
         "current_location",
         "driver_context",
+        "error",
         "file_object",
         "flags",
         "id",
@@ -108,6 +109,8 @@ class Irp:
         self.user_event: Any = None
         self.user_request: Any = None
         self.driver_context: list[Any] = [None, None, None, None]
+        self.error: HilbridgeError | None = None
+        """What a driver said in words to the status that it gives: see `IoBase.write_error_log_entry`."""
         # The two cells below make two races decidable without a lock: list.pop() is atomic, and only one thread gets the
         # item. Whoever pops the token may complete the IRP; whoever pops the cancel routine owns the cancellation.
         self._completion_token: list[None] = [None]

@@ -152,13 +152,16 @@ class SerialExtension:
             return
         while inbox:
             log.append(inbox.popleft())
+        if self.timeouts.read_interval_timeout:
+            self.last_rx = self.device.ke.clock.now()
         if len(self.readers) > 1:
             self._leave_behind()
 
     def _leave_behind(self) -> None:
-        # With several readers, one that does not read must not hold up the others: past the log's size it loses the
-        # oldest bytes and is told so. A single reader never loses any; for it the port stops taking bytes instead.
-        oldest = self.log.end - self.log_size
+        # With several readers, one that does not read must not hold up the others: who falls behind the foremost by more
+        # than the log's size loses what is further back, and is told. Bytes that nobody has read are lost to nobody, and a
+        # single reader never loses any: for these the port stops taking bytes instead.
+        oldest = max(reader.cursor for reader in self.readers) - self.log_size
         for reader in self.readers:
             if reader.cursor < oldest and reader.limit <= self.log_size:
                 reader.missed += oldest - reader.cursor
@@ -205,6 +208,7 @@ class SerialExtension:
         if len(readers) == 1:
             self.log.trim(readers[0].cursor)
         elif readers:
+            self._leave_behind()
             self.log.trim(min(reader.cursor for reader in readers))
 
     def reader_of(self, file: FileObject | None) -> Reader | None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import take_present
-from hilbridge.drivers.serial.write import queue_setting
+from hilbridge.drivers.serial.write import SENT, queue_setting
 from hilbridge.model import ntddser as ser
+from hilbridge.model.codes import FILE_WRITE_DATA, IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceGone, HilbridgeError
 from hilbridge.model.file import FileObject
 from hilbridge.model.hardware import Line, LineSettings
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
+    STATUS_ACCESS_DENIED,
     STATUS_BUFFER_TOO_SMALL,
     STATUS_CANCELLED,
     STATUS_DEVICE_NOT_CONNECTED,
@@ -45,7 +48,6 @@ class Request(NamedTuple):
 
     device: DeviceObject[SerialExtension]
     irp: Irp
-    line: Line
     data: bytearray
     file: FileObject | None
     room: int
@@ -74,6 +76,8 @@ class Control(NamedTuple):
     needs: int
     returns: int
     function: Callable[[Request], Answer]
+    without_line: bool = False
+    """Whether it can be answered after the device has gone: what had been received can still be had."""
 
 
 def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
@@ -81,22 +85,21 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     location = irp.current_stack_location
     parameters = location.parameters.device_io_control
     control = CONTROLS.get(parameters.io_control_code)
-    line = device.extension.line
     answer: Answer
     if control is None:
         answer = STATUS_INVALID_PARAMETER
     elif parameters.input_buffer_length < control.needs or parameters.output_buffer_length < control.returns:
         answer = STATUS_BUFFER_TOO_SMALL
-    elif line is None:
+    elif device.extension.line is None and not control.without_line:
         answer = STATUS_DEVICE_NOT_CONNECTED
     else:
         buffer = irp.system_buffer if irp.system_buffer is not None else bytearray()
         data = buffer[: parameters.input_buffer_length]
-        request = Request(device, irp, line, data, location.file_object, parameters.output_buffer_length)
+        request = Request(device, irp, data, location.file_object, parameters.output_buffer_length)
         try:
             answer = control.function(request)
         except HilbridgeError as error:  # the line refused: its status is the answer
-            device.io.write_error_log_entry(device, error)
+            device.io.write_error_log_entry(irp, error)
             answer = error.status
         if callable(answer):
             return queue_setting(device, irp, answer)
@@ -116,17 +119,24 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
 # -- line settings: carried out behind the data that was written before --------------------------------------------------
 
 
-def _reprogram(request: Request, settings: LineSettings) -> Answer:
+def _reprogram(request: Request, change: Callable[[LineSettings], LineSettings]) -> Answer:
+    """Program the line when it has sent what was written before; `change` is applied to the settings that it has *then*."""
+    extension = request.extension
+
     def apply() -> NtStatus:
+        line = extension.line
+        if line is None:
+            return STATUS_DEVICE_NOT_CONNECTED
+        settings = change(extension.settings)
         try:
-            request.line.configure(settings)
+            line.configure(settings)
         except HilbridgeError as error:
             # "Impossible" is the caller's mistake here, and has that status; the words are those of the line.
             refused = error.again()
             refused.status = STATUS_INVALID_PARAMETER if error.status == STATUS_NOT_SUPPORTED else error.status
-            request.device.io.write_error_log_entry(request.device, refused)
+            request.device.io.write_error_log_entry(request.irp, refused)
             return refused.status
-        request.extension.settings = settings
+        extension.settings = settings
         return STATUS_SUCCESS
 
     return apply
@@ -134,7 +144,7 @@ def _reprogram(request: Request, settings: LineSettings) -> Answer:
 
 def _set_baud_rate(request: Request) -> Answer:
     rate = ser.unpack_ulong(request.data)
-    return _reprogram(request, replace(request.extension.settings, baudrate=rate)) if rate else STATUS_INVALID_PARAMETER
+    return _reprogram(request, partial(replace, baudrate=rate)) if rate else STATUS_INVALID_PARAMETER
 
 
 def _set_line_control(request: Request) -> Answer:
@@ -145,8 +155,7 @@ def _set_line_control(request: Request) -> Answer:
     # 1.5 stop bits exist with 5 data bits only, and 2 stop bits with all others.
     if (stop == 1.5) != (control.word_length == 5 and stop != 1) or (stop == 2 and control.word_length == 5):
         return STATUS_INVALID_PARAMETER
-    settings = replace(request.extension.settings, stopbits=stop, parity=parity, bytesize=control.word_length)
-    return _reprogram(request, settings)
+    return _reprogram(request, partial(replace, stopbits=stop, parity=parity, bytesize=control.word_length))
 
 
 def _get_baud_rate(request: Request) -> Answer:
@@ -184,7 +193,7 @@ def _break(on: bool) -> Callable[[Request], Answer]:
 
 
 def _get_dtrrts(request: Request) -> Answer:
-    if not request.line.has_modem_lines:
+    if not request.on_line(lambda line: line.has_modem_lines):
         return STATUS_NOT_SUPPORTED
     return ser.pack_ulong(request.extension.modem_control)
 
@@ -195,12 +204,16 @@ def _get_modem_status(request: Request) -> Answer:
 
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
-    unsent = request.on_line(lambda line: line.output_waiting())
+    unsent = request.on_line(lambda line: line.output_waiting()) if extension.line is not None else 0
     with extension.lock:
         extension.absorb()
         reader = extension.reader_of(request.file)
         waiting = extension.log.end - reader.cursor if reader is not None else 0
-        queued = sum(len(irp.system_buffer or b"") - (irp.driver_context[0] or 0) for irp in extension.tx_queue)
+        queued = sum(
+            len(irp.system_buffer or b"") - (irp.driver_context[SENT] or 0)
+            for irp in extension.tx_queue
+            if irp.current_stack_location.major_function == IrpMajor.WRITE
+        )
         errors, extension.errors = extension.errors, 0
     return ser.SerialStatus(errors, 0, waiting, queued + unsent).pack()
 
@@ -227,30 +240,40 @@ def _purge(request: Request) -> Answer:
     if not mask or mask & ~_ALL_PURGES:
         return STATUS_INVALID_PARAMETER
     device, extension = request.device, request.extension
+    transmit = mask & (ser.SERIAL_PURGE_TXABORT | ser.SERIAL_PURGE_TXCLEAR)
+    if transmit and request.file is not None and not request.file.granted_access & FILE_WRITE_DATA:
+        return STATUS_ACCESS_DENIED  # who only listens takes nothing away from who writes
     reader = extension.reader_of(request.file)
     aborted: list[Irp] = []
+    status = STATUS_SUCCESS
     with extension.lock:
         if mask & ser.SERIAL_PURGE_TXABORT:
             while (irp := extension.tx_queue.remove_next_locked()) is not None:
-                irp.io_status.information = irp.driver_context[0] or 0
+                irp.io_status.information = irp.driver_context[SENT] or 0
                 aborted.append(irp)
         if mask & ser.SERIAL_PURGE_RXABORT and reader is not None:
             while (irp := reader.queue.remove_next_locked()) is not None:
                 irp.io_status.information = 0
                 aborted.append(irp)
         if mask & ser.SERIAL_PURGE_RXCLEAR and reader is not None:
-            # Only this reader's bytes: another one still wants them.
+            # Only this reader's bytes: another one still wants them. What has arrived by now is taken first.
             take_present(extension)
             extension.absorb()
-            reader.cursor = extension.log.end
+            reader.cursor = reader.scanned = extension.log.end
+            reader.missed = 0
+        line = extension.line
+        if transmit and line is not None and extension.gone is None:
+            try:
+                line.discard(tx=True)
+            except HilbridgeError as error:  # what has been taken out of the queues ends all the same
+                device.io.write_error_log_entry(request.irp, error)
+                status = error.status
         done = serve_readers(device)
-    if mask & (ser.SERIAL_PURGE_TXABORT | ser.SERIAL_PURGE_TXCLEAR):
-        request.on_line(lambda line: line.discard(tx=True))
     for irp in aborted:
         irp.io_status.status = STATUS_CANCELLED
     complete_all(device, aborted + done)
     device.ke.insert_queue_dpc(extension.tx_dpc)
-    return STATUS_SUCCESS
+    return status
 
 
 # -- our own -------------------------------------------------------------------------------------------------------------
@@ -293,8 +316,8 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BREAK_ON: Control(0, 0, _break(on=True)),
     ser.IOCTL_SERIAL_SET_BREAK_OFF: Control(0, 0, _break(on=False)),
     ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status),
-    ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status),
+    ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, without_line=True),
     ser.IOCTL_SERIAL_PURGE: Control(4, 0, _purge),
-    ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek),
-    ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread),
+    ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, without_line=True),
+    ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, without_line=True),
 }

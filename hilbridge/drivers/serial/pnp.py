@@ -52,7 +52,7 @@ def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     if minor == PnpMinor.START_DEVICE:
         status = device.io.forward_and_wait(extension.lower, irp)
         if status.is_success:
-            status = _start(device, irp.current_stack_location.parameters.start_device.allocated_resources)
+            status = _start(device, irp)
         irp.io_status.status = status
         irp.io_status.information = 0
         device.io.complete_request(irp)
@@ -74,19 +74,20 @@ def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     return device.io.call_driver(extension.lower, irp)
 
 
-def _start(device: DeviceObject[SerialExtension], resources: SerialResources) -> NtStatus:
+def _start(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     extension = device.extension
+    resources: SerialResources = irp.current_stack_location.parameters.start_device.allocated_resources
     line = resources.line
     try:
         line.configure(resources.settings)
         extension.settings = resources.settings
         extension.line = line
-        extension.port_name = resources.port_name
         device.io.create_symbolic_link(resources.port_name, device.name or "")
+        extension.port_name = resources.port_name  # only now: REMOVE deletes the link of this name, which must be ours
         # From here on the ISR may be called: everything that it touches is in place.
         extension.interrupt = device.io.connect_interrupt(device, isr, extension, resources.vector)
     except HilbridgeError as error:
-        device.io.write_error_log_entry(device, error)
+        device.io.write_error_log_entry(irp, error)
         return error.status
     with extension.lock:
         extension.watch_receiver()

@@ -13,7 +13,7 @@ from hilbridge.iomgr.csq import CancelSafeQueue
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.timer import relative_ms
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import DriverFault
+from hilbridge.model.errors import DataLost, DriverFault
 from hilbridge.model.file import FileObject
 from hilbridge.model.irp import Irp
 from hilbridge.model.ntddser import MAXULONG
@@ -29,6 +29,10 @@ from hilbridge.model.status import (
     STATUS_TIMEOUT,
     NtStatus,
 )
+
+
+SHORTEST_MS = 0.0001
+"""One unit of KeSetTimerEx: a shorter wait would be none, and the timer would expire for ever without time passing."""
 
 
 def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
@@ -158,8 +162,9 @@ def _try_to_end(extension: SerialExtension, reader: Reader, irp: Irp) -> NtStatu
     parameters = irp.current_stack_location.parameters.read
     length = parameters.length
     if reader.missed:
-        irp.driver_context[1] = reader.missed
-        reader.missed = 0
+        lost = DataLost(f"this reader fell behind the others, and {reader.missed} bytes were dropped for it")
+        lost.information, reader.missed = reader.missed, 0
+        extension.device.io.write_error_log_entry(irp, lost)
         return _nothing(irp, STATUS_DATA_OVERRUN)
     if parameters.terminator:
         terminator = parameters.terminator
@@ -178,7 +183,8 @@ def _try_to_end(extension: SerialExtension, reader: Reader, irp: Irp) -> NtStatu
         # "If one byte or more is there": at the start everything that is; later, as many as the case waits for.
         enough = reader.started_at > reader.cursor or available >= reader.limit
         if available and enough and timeouts.read_total_timeout_constant != MAXULONG:
-            return take(extension, reader, irp, min(available, length), STATUS_SUCCESS)
+            wanted = length if reader.started_at > reader.cursor else reader.limit
+            return take(extension, reader, irp, min(available, wanted), STATUS_SUCCESS)
     if extension.gone is not None:
         # What the device said before it went is delivered before the news that it went.
         if available:
@@ -234,7 +240,6 @@ def watch_interval(device: DeviceObject[SerialExtension], reader: Reader) -> Non
     extension = device.extension
     if reader.interval_ms and not reader.interval_armed and extension.log.end > reader.cursor:
         reader.interval_armed = True
-        extension.last_rx = device.ke.clock.now()
         device.ke.set_timer(
             reader.interval_timer, relative_ms(reader.interval_ms), dpc=Kdpc(_interval_timeout, reader, device)
         )
@@ -337,7 +342,9 @@ def _interval_timeout(dpc: Kdpc, reader: Reader, _a: object, _b: object) -> None
         extension.absorb()
         gap_ms = (device.ke.clock.now() - extension.last_rx) / 1e6
         if reader.interval_armed and reader.interval_timer.signaled and gap_ms < reader.interval_ms:
-            device.ke.set_timer(reader.interval_timer, relative_ms(reader.interval_ms - gap_ms), dpc=dpc)
+            device.ke.set_timer(
+                reader.interval_timer, relative_ms(max(reader.interval_ms - gap_ms, SHORTEST_MS)), dpc=dpc
+            )
             return
     _expire(dpc, reader, lambda: reader.interval_armed and reader.interval_timer.signaled)
 

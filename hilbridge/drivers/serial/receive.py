@@ -9,6 +9,7 @@ from hilbridge.model.hardware import Line
 CHUNK = 4096
 """What one read asks for: a tty's buffer."""
 BUDGET = 16 * CHUNK
+MOST_PRESENT = 1 << 24
 """What one interrupt may take: a port that floods gives the others their turn."""
 
 
@@ -46,7 +47,16 @@ def take_rest(extension: SerialExtension) -> None:
 
 
 def take_present(extension: SerialExtension) -> None:
-    """Take what the line holds now, in order to throw it away (PURGE)."""
+    """Take what the line holds now, in order to throw it away (PURGE). Bounded: a line that floods always holds more."""
     line, interrupt = extension.line, extension.interrupt
-    if line is not None and interrupt is not None:
-        interrupt.synchronize(lambda: take_from_line(line, extension, everything=False))
+
+    def take() -> None:
+        for _ in range(MOST_PRESENT // BUDGET):
+            before = len(extension.inbox)
+            if line is not None:
+                take_from_line(line, extension, everything=False)
+            if len(extension.inbox) - before < BUDGET // CHUNK:
+                return
+
+    if interrupt is not None:
+        interrupt.synchronize(take)

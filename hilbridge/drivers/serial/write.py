@@ -175,6 +175,7 @@ def _start(device: DeviceObject[SerialExtension], irp: Irp) -> None:
 def _stop(device: DeviceObject[SerialExtension]) -> None:
     extension = device.extension
     extension.tx_started = None
+    device.ke.cancel_timer(extension.tx_timer)
     if extension.tx_armed:
         extension.tx_armed = False
         device.ke.cancel_timer(extension.tx_total_timer)

@@ -1,0 +1,335 @@
+"""Requests in asyncio: awaited, cancelled with their task, and never at the cost of a byte."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from hilbridge import Bridge, DeviceGone, Handle, Request, RequestCancelled
+from hilbridge.model.status import STATUS_CANCELLED
+from hilbridge.virtual.line import VirtualLine
+from tests.hal.halkit import Pty
+from tests.support import PATIENCE, Thread, wait
+
+
+@pytest.fixture
+def line() -> VirtualLine:
+    return VirtualLine()
+
+
+@pytest.fixture
+def handle(line: VirtualLine) -> Iterator[Handle]:
+    with Bridge() as bridge, bridge.open(bridge.plug(line)) as handle:
+        yield handle
+
+
+async def read(handle: Handle, n: int) -> bytes:
+    return await handle.submit_read(n)
+
+
+async def turn() -> None:
+    """Let every task run as far as it can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+# -- awaiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_await_a_read_that_is_done(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        line.feed(b"abc")
+        request = handle.submit_read(3)
+        assert request.wait(PATIENCE)
+        assert await request == b"abc"
+        assert await request == b"abc"
+
+    asyncio.run(main())
+
+
+def test_await_a_read_that_waits(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(read(handle, 3))
+        await turn()
+        assert not task.done()
+        line.feed(b"abc")
+        assert await asyncio.wait_for(task, PATIENCE) == b"abc"
+
+    asyncio.run(main())
+
+
+def test_await_a_write_and_a_control(handle: Handle) -> None:
+    async def main() -> None:
+        write = handle.submit_write(b"abc")
+        assert await write == b""
+        assert write.information == 3
+        assert await handle.submit_ioctl(0x001B0050, size=4) == (115200).to_bytes(4, "little")
+
+    asyncio.run(main())
+
+
+def test_many_tasks_on_one_loop(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        tasks = [asyncio.create_task(read(handle, 2)) for _ in range(100)]
+        await turn()
+        line.feed(b"".join(n.to_bytes(2, "big") for n in range(100)))
+        heard = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+        assert heard == [n.to_bytes(2, "big") for n in range(100)]
+
+    asyncio.run(main())
+
+
+def test_one_request_awaited_by_several_tasks(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        request = handle.submit_read(3)
+
+        async def both() -> bytes:
+            return await request
+
+        tasks = [asyncio.create_task(both()) for _ in range(3)]
+        await turn()
+        line.feed(b"abc")
+        assert await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE) == [b"abc"] * 3
+
+    asyncio.run(main())
+
+
+def test_loop_is_not_held_up_by_a_read_that_waits(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(read(handle, 1))
+        ticks = 0
+        for _ in range(100):
+            await asyncio.sleep(0)
+            ticks += 1
+        assert ticks == 100
+        line.feed(b"x")
+        assert await asyncio.wait_for(task, PATIENCE) == b"x"
+
+    asyncio.run(main())
+
+
+def test_errors_arrive_as_exceptions(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(read(handle, 3))
+        await turn()
+        handle.cancel_io()
+        with pytest.raises(RequestCancelled):
+            await asyncio.wait_for(task, PATIENCE)
+        task = asyncio.create_task(read(handle, 3))
+        await turn()
+        line.unplug()
+        with pytest.raises(DeviceGone):
+            await asyncio.wait_for(task, PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_on_a_pty() -> None:
+    async def main() -> None:
+        pty = Pty()
+        with Bridge() as bridge, bridge.open(bridge.plug(pty.path)) as handle:
+            task = asyncio.create_task(read(handle, 3))
+            await turn()
+            assert await handle.submit_write(b"abc") == b""
+            os.write(pty.board, pty.hear(3))
+            assert await asyncio.wait_for(task, PATIENCE) == b"abc"
+        pty.close()
+
+    asyncio.run(main())
+
+
+# -- cancelling --------------------------------------------------------------------------------------------------------
+
+
+def test_cancelled_task_cancels_its_irp_and_awaits_its_end(handle: Handle) -> None:
+    async def main() -> None:
+        requests: list[Request] = []
+
+        async def waits() -> None:
+            requests.append(handle.submit_read(3))
+            await requests[0]
+
+        task = asyncio.create_task(waits())
+        await turn()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert requests[0].status == STATUS_CANCELLED
+        assert handle.bridge.pending() == []
+
+    asyncio.run(main())
+
+
+def test_cancelled_task_leaves_the_bytes_that_had_come(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        line.feed(b"abc")
+        task = asyncio.create_task(read(handle, 5))
+        await turn()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        line.feed(b"de")
+        assert await handle.submit_read(5) == b"abcde"
+
+    asyncio.run(main())
+
+
+def test_wait_for_loses_no_byte(line: VirtualLine, handle: Handle) -> None:
+    """The commonest way to cancel: a time-out of asyncio's own, here against bytes that come at any moment."""
+    said = bytes(range(1, 251))
+
+    async def main() -> None:
+        def talk() -> None:
+            for byte in said:
+                line.feed(bytes([byte]))
+
+        talker = Thread(talk)
+        heard = b""
+        while len(heard) < len(said):
+            try:
+                heard += await asyncio.wait_for(read(handle, 1), 0.0005)
+            except TimeoutError:
+                continue
+        talker.finish()
+        assert heard == said
+
+    asyncio.run(main())
+
+
+class Blocked:
+    """The bridge's callback thread is held up: what has ended is known to the driver, and not yet to the loop."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._held, self._go_on = threading.Event(), threading.Event()
+        request = handle.submit_read(0)
+
+        def hold() -> None:
+            self._held.set()
+            wait(self._go_on)
+
+        request.add_done_callback(hold)
+        wait(self._held)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+def ended(request: Request) -> None:
+    assert request.wait(PATIENCE)
+
+
+def test_task_that_is_cancelled_when_its_read_has_just_ended_gives_the_bytes_back(
+    line: VirtualLine, handle: Handle
+) -> None:
+    async def main() -> None:
+        blocked = Blocked(handle)
+        request = handle.submit_read(3)
+
+        async def waits() -> bytes:
+            return await request
+
+        task = asyncio.create_task(waits())
+        await turn()
+        line.feed(b"abc")
+        ended(request)
+        task.cancel()
+        await turn()
+        blocked.go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        assert handle.read(3) == b"abc"
+
+    asyncio.run(main())
+
+
+def test_task_that_is_cancelled_twice_gives_the_bytes_back(line: VirtualLine, handle: Handle) -> None:
+    """asyncio.run() does that on Ctrl-C, and so does every wait_for() inside a task that is cancelled."""
+
+    async def main() -> None:
+        blocked = Blocked(handle)
+        request = handle.submit_read(3)
+
+        async def waits() -> bytes:
+            return await request
+
+        task = asyncio.create_task(waits())
+        await turn()
+        line.feed(b"abc")
+        ended(request)
+        for _ in range(2):
+            task.cancel()
+            await turn()
+        blocked.go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        assert handle.read(3) == b"abc"
+
+    asyncio.run(main())
+
+
+def test_task_that_is_cancelled_with_the_end_on_its_way_to_it(line: VirtualLine, handle: Handle) -> None:
+    """The loop knows that the read has ended, and has not run the task yet."""
+
+    async def main() -> None:
+        request = handle.submit_read(3)
+
+        async def waits() -> bytes:
+            return await request
+
+        task = asyncio.create_task(waits())
+        await turn()
+        told = threading.Event()
+        request.add_done_callback(told.set)  # runs behind the one that tells the loop
+        line.feed(b"abc")
+        wait(told)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        assert handle.read(3) == b"abc"
+
+    asyncio.run(main())
+
+
+def test_bytes_come_back_although_the_device_has_gone(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        blocked = Blocked(handle)
+        request = handle.submit_read(3)
+
+        async def waits() -> bytes:
+            return await request
+
+        task = asyncio.create_task(waits())
+        await turn()
+        line.feed(b"abc")
+        ended(request)
+        handle.bridge.unplug("COM1")
+        task.cancel()
+        await turn()
+        blocked.go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        assert handle.read(3) == b"abc"
+
+    asyncio.run(main())
+
+
+def test_loop_that_is_closed_before_the_end(line: VirtualLine, handle: Handle) -> None:
+    """Nobody listens any more: nothing is raised anywhere, and the request still belongs to its handle."""
+    requests: list[Request] = []
+
+    async def main() -> None:
+        requests.append(handle.submit_read(3))
+        iterator = requests[0].__await__()
+        next(iterator)  # waits, on a future of this loop
+        iterator.close()
+
+    asyncio.run(main())
+    line.feed(b"abc")
+    ended(requests[0])
+    heard = requests[0].data or handle.read(3)
+    assert heard == b"abc"
+    assert handle.bridge.faults == []
