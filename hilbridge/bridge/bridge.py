@@ -101,6 +101,7 @@ class Bridge:
         self._entries: dict[str, DriverEntry] = {}
         self._handles: set[int] = set()
         self._orphans: deque[tuple[FileObject, bool]] = deque()
+        self._orphan_lock = threading.RLock()
         self._shown_faults = 0
         self._bus = self.io.load_driver("rootbus", rootbus.driver_entry)
         sigint.acquire()
@@ -363,14 +364,20 @@ class Bridge:
             raise from_nt_status(error, "open", name) from None
         finally:
             processor.inside -= 1
+        if processor.sigint:
+            # SIGINT came while the device was opened: nobody will get the handle.
+            self.io.close_file(file)
+            self._last_close(file)
+            self.ke.leave(processor)
         return Handle(self, file, name, owns_bridge=owns_bridge)
 
     def close_handle(self, handle: Handle) -> None:
         """Close one handle; `Handle.close` calls this."""
         if lifetime.belongs_to_parent(self):
             return
-        self.io.close_file(handle.file)
-        self._last_close(handle.file)
+        with self._deferring_sigint():
+            self.io.close_file(handle.file)
+            self._last_close(handle.file)
 
     def orphaned(self, file: FileObject, *, owns_bridge: bool) -> None:
         """A handle was dropped without being closed. Called from finalizers: it only appends, and rings the bell."""
@@ -380,15 +387,18 @@ class Bridge:
             self.ke.machine.ring()
 
     def _collect_orphans(self) -> None:
-        while self._orphans:
-            try:
-                file, owns_bridge = self._orphans.popleft()
-            except IndexError:
-                return
-            self.io.close_file(file)
-            self._last_close(file)
-            if owns_bridge:
-                lifetime.close_later(self)
+        # Under a lock: who opens a device after a handle was dropped must find that handle closed, also if the worker is
+        # just about it. (`close` empties the queue without it: hence the exception.)
+        with self._orphan_lock:
+            while self._orphans:
+                try:
+                    file, owns_bridge = self._orphans.popleft()
+                except IndexError:
+                    return
+                self.io.close_file(file)
+                self._last_close(file)
+                if owns_bridge:
+                    lifetime.close_later(self)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -518,6 +528,8 @@ class Bridge:
         """In a forked child: the bridge is the parent's. Its descriptors are closed here and every use is refused."""
         self.io.closed = BridgeClosed("this bridge belongs to the parent of this process; open one after the fork")
         for node in self._nodes.values():
+            for file in node.pdo.device_stack.files:
+                file.fast_io = None
             if node.line is not None:
                 leave = getattr(node.line, "after_fork_in_child", None)
                 if leave is not None:

@@ -68,7 +68,7 @@ class Handle:
         processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
-            fast = self.io.fast_read(processor, self.file, n, 0, b"")
+            fast = self.io.fast_read(processor, self.file, n, 0, b"", n != 0 and timeout != 0)
         finally:
             processor.inside -= 1
         if processor.sigint:
@@ -86,7 +86,7 @@ class Handle:
 
     def read_some(self, max: int = READ_SOME, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:  # noqa: A002 - as in the docs
         """At least one byte, at most `max`: what is there, or the next that comes."""
-        fast = self._fast_read(length(max), 1, b"")
+        fast = self._fast_read(length(max), 1, b"", timeout != 0)
         if fast is not None:
             return fast
         self._must_stream("read_some")
@@ -105,7 +105,7 @@ class Handle:
             length(max)
             if not terminator:
                 raise UsageFault("read_until needs a terminator; read_some() reads what is there")
-        fast = self._fast_read(max, 0, terminator)
+        fast = self._fast_read(max, 0, terminator, timeout != 0)
         if fast is not None:
             return fast
         self._must_stream("read_until")
@@ -362,11 +362,11 @@ class Handle:
             processor.inside -= 1
         return request
 
-    def _fast_read(self, n: int, minimum: int, terminator: bytes) -> bytes | None:
+    def _fast_read(self, n: int, minimum: int, terminator: bytes, briefly: bool) -> bytes | None:
         processor = self._local.processor or self._ke.current()
         processor.inside += 1
         try:
-            data = self.io.fast_read(processor, self.file, n, minimum, terminator)
+            data = self.io.fast_read(processor, self.file, n, minimum, terminator, briefly)
         finally:
             processor.inside -= 1
         if processor.sigint:
@@ -392,9 +392,14 @@ class Handle:
                 raise from_nt_status(error, what, self.name) from None
             except (MemoryError, OverflowError):
                 raise UsageFault(f"{what} on {self.name}: there is no memory for that many bytes") from None
-            if not request.done and not request.wait_ended(processor, limit):
-                self._timed_out(request, limit)
-            if processor.sigint and request.data:
+            try:
+                if not request.done and not request.wait_ended(processor, limit):
+                    self._timed_out(request, limit)
+            except KeyboardInterrupt:
+                # It was completed just then: nobody will get its bytes.
+                self.give_back(request.data)
+                raise
+            if processor.sigint:
                 self.give_back(request.data)
         finally:
             processor.inside -= 1
@@ -439,6 +444,8 @@ class Handle:
 
     def give_back(self, data: bytes) -> None:
         """Put what a read has brought back to the front of the receive log."""
+        if not data:
+            return
         with contextlib.suppress(HilbridgeError):
             self.ioctl(ser.IOCTL_HILBRIDGE_UNREAD, data)
 

@@ -36,6 +36,8 @@ class Request(IoRequest):
         limit = nanoseconds(timeout)
         if self.done:
             return True
+        if self.io.closed is not None:
+            raise self.io.closed.again()
         processor = self.io.ke.current()
         processor.inside += 1
         try:

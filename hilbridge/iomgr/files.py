@@ -48,6 +48,7 @@ from hilbridge.model.parameters import (
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
     STATUS_FILE_CLOSED,
+    STATUS_NO_SUCH_DEVICE,
     STATUS_PENDING,
     NtStatus,
 )
@@ -72,6 +73,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         device, rest = self.namespace.resolve(name)
         self.refuse_if_dead(device)
         with self._lock:
+            if device.delete_pending:
+                raise NtStatusError(STATUS_NO_SUCH_DEVICE, f"{name} is being removed")
             if device.flags & DO_EXCLUSIVE and device.handle_count:
                 raise NtStatusError(STATUS_ACCESS_DENIED, f"{name} is exclusive, and open already")
             device.handle_count += 1
@@ -146,10 +149,17 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
     """Whether requests may be served without an IRP; a tracer or a verifier, which wants to see IRPs, says False."""
 
     def fast_read(
-        self, processor: Processor, file: FileObject, length: int, minimum: int = 0, terminator: bytes = b""
+        self,
+        processor: Processor,
+        file: FileObject,
+        length: int,
+        minimum: int = 0,
+        terminator: bytes = b"",
+        briefly: bool = True,
     ) -> bytes | None:
         """Fast I/O: the bytes, if they are there now or come within a moment; else None, and nothing has happened.
 
+        `briefly`: whether to wait for that moment, which is up to a millisecond.
         Only for a stack whose top is the device that was opened, and whose driver offers it. Everything that is unusual
         is left to the IRP: closed handles, missing access, broken drivers, reads that wait already.
         """
@@ -162,7 +172,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             pin: Pin | None = stack.steering
             served = 0 if pin is None else pin.served
             data = fast.read(device, file, length, minimum, terminator)
-            if data is None and pin is not None:
+            if data is None and briefly and pin is not None:
                 if not self.ke.machine.serve_briefly(processor, pin, served):
                     return None
                 data = fast.read(device, file, length, minimum, terminator)
@@ -352,9 +362,9 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             processor.irql = irql
             raise self._blame(irp, request, error) from error
         if status.__class__ is not NtStatus:
-            raise self._blame(
-                irp, request, DriverFault(f"its dispatch routine returned {status!r}; return an NtStatus")
-            )
+            guilty = irp.stack[min(irp.current_location, irp.stack_count) - 1].device_object or device
+            what = f"{guilty!r} returned {status!r} from its dispatch routine: return an NtStatus"
+            raise self._blame(irp, request, DriverFault(what))
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql
             raise self._blame(
@@ -412,21 +422,31 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
     def _send(
         self, device: DeviceObject[Any], irp: Irp, event: Kevent, timeout: float, what: str
     ) -> tuple[NtStatus, int]:
+        processor = self.ke.current()
+        irql = processor.irql
+        holder = device
+        wrong: BaseException | None = None
         try:
             status = self.call_driver(device, irp)
-        except Exception as error:
-            location = irp.stack[min(irp.current_location, irp.stack_count) - 1]
-            raise self.fault(location.device_object or device, error, f"its dispatch routine for {what}") from error
-        if status == STATUS_PENDING and not self.ke.wait_for_single_object(event, timeout):
-            holder = irp.current_stack_location.device_object or device
-            raise self.fault(
-                holder, DriverFault(f"{holder!r} did not complete {what} within {timeout:g} s", irp_id=irp.id), what
-            )
-        if irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
-            holder = irp.current_stack_location.device_object or device
-            raise self.fault(
-                holder, DriverFault(f"{holder!r} returned {status.name} for {what} without completing it"), what
-            )
+            holder = irp.stack[min(irp.current_location, irp.stack_count) - 1].device_object or device
+            if status.__class__ is not NtStatus:
+                wrong = DriverFault(f"{holder!r} returned {status!r} for {what}: return an NtStatus", irp_id=irp.id)
+            elif processor.irql != irql:
+                wrong = BugCheck(
+                    0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x05, irql, processor.irql, holder, hint="IRQL leak"
+                )
+            elif status == STATUS_PENDING and not self.ke.wait_for_single_object(event, timeout):
+                wrong = DriverFault(f"{holder!r} did not complete {what} within {timeout:g} s", irp_id=irp.id)
+            elif irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
+                wrong = DriverFault(
+                    f"{holder!r} returned {status.name} for {what} without completing it", irp_id=irp.id
+                )
+        except Exception as error:  # noqa: BLE001 - latched below
+            holder = irp.stack[min(irp.current_location, irp.stack_count) - 1].device_object or device
+            wrong = error
+        if wrong is not None:
+            processor.irql = irql
+            raise self.fault(holder, wrong, f"its dispatch routine for {what}") from wrong
         final = irp.io_status.status
         return final if isinstance(final, NtStatus) else NtStatus(final), irp.io_status.information
 

@@ -22,7 +22,7 @@ from hilbridge.model.codes import (
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverDispatch
-from hilbridge.model.errors import BugCheck
+from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.irp import Irp
 from hilbridge.model.irp_life import STEPS, IrpEvent, IrpState
 from hilbridge.model.parameters import NO_PARAMETERS, DeviceIoControlParameters, Parameters
@@ -69,18 +69,10 @@ class IrpRoutines(IoBase):
 
     def reuse_irp(self, irp: Irp, status: NtStatus = STATUS_SUCCESS) -> None:
         """IoReuseIrp: as new, with the same id."""
+        # Checked by the table; then it is made anew, in the same object, because its owner and others point to that.
         irp.step(_REUSE)
-        irp.current_location = irp.stack_count + 1
+        irp.__init__(irp.id, irp.stack_count, self.ke.clock.now())  # type: ignore[misc]
         irp.io_status.status = status
-        irp.io_status.information = 0
-        irp.cancel = irp.pending_returned = False
-        irp.set_cancel_routine(None)
-        irp.driver_context[:] = [None] * 4
-        irp.error = None
-        for location in irp.stack:
-            location.__init__()  # type: ignore[misc]  # the location is its own; a new object would break references
-        if not irp._completion_token:
-            irp.return_completion_token()
 
     def build_synchronous_fsd_request(
         self,
@@ -231,13 +223,17 @@ class IrpRoutines(IoBase):
         IRP it is taken again, which only one can.
         """
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
+        # The creator's own routine belongs to no device; its mistake is that of the stack which it was sent to.
+        blamed = device or irp.stack[irp.stack_count - 1].device_object
         irp.step(_OFFER)
         irp.return_completion_token()
         try:
             result = routine(device, irp, context)
+            if result.__class__ is not NtStatus:
+                raise DriverFault(f"a completion routine of {blamed!r} returned {result!r}; return an NtStatus")
         except BaseException as error:  # noqa: BLE001 - latched
             # A routine that raised has decided nothing. Its IRP goes on upward, so that the caller hears of it.
-            fault = self.fault(device, error, "a completion routine")
+            fault = self.fault(blamed, error, "a completion routine")
             irp.io_status.status = fault.status
             irp.io_status.information = 0
             result = STATUS_SUCCESS

@@ -38,7 +38,7 @@ FILE_DEVICE_HILBRIDGE = 0x8B1D
 IOCTL_HILBRIDGE_PEEK = ctl_code(FILE_DEVICE_HILBRIDGE, 0x800, METHOD_BUFFERED, FILE_READ_DATA)
 """Look at this file's unread bytes, oldest first, without consuming them."""
 IOCTL_HILBRIDGE_UNREAD = ctl_code(FILE_DEVICE_HILBRIDGE, 0x801, METHOD_BUFFERED, FILE_READ_DATA)
-"""Give the bytes of the last read back to the front of the receive log, unless another read is waiting."""
+"""Give the bytes of the last read back to the front of the receive log. A read that waits begins with them."""
 
 MAXULONG = 0xFFFF_FFFF
 

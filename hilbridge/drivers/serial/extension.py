@@ -47,6 +47,7 @@ class Reader:
         "scanned",
         "started",
         "started_at",
+        "timeouts",
         "total_armed",
         "total_timer",
     )
@@ -58,6 +59,8 @@ class Reader:
         self.missed = 0
         """Bytes that this reader lost because it fell behind the others by more than the log holds."""
         self.started: Irp | None = None
+        self.timeouts = SerialTimeouts()
+        """SERIAL_TIMEOUTS as they were when the started read was started."""
         self.started_at = 0
         """Position of the log's end when the started read was started."""
         self.limit = 0
@@ -94,6 +97,7 @@ class SerialExtension:
         "reads_wait",
         "rx_dpc",
         "rx_on",
+        "setting_lock",
         "settings",
         "timeouts",
         "tx_armed",
@@ -112,8 +116,10 @@ class SerialExtension:
     rx_dpc: Kdpc
     tx_dpc: Kdpc
 
-    def __init__(self, lock: SpinLock, line_lock: SpinLock) -> None:
+    def __init__(self, lock: SpinLock, line_lock: SpinLock, setting_lock: SpinLock) -> None:
         self.lock = lock
+        self.setting_lock = setting_lock
+        """Held while a setting is carried out, which may take long, and to take the line away. The outermost of the three."""
         self.line_lock = line_lock
         """Held by whoever uses the line for a control request, and to take the line away: a closed descriptor's number may
         be somebody else's the next moment. Taken before ``lock`` where both are."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
-from hilbridge.drivers.serial.receive import take_present
+from hilbridge.drivers.serial.receive import BUDGET, take_present
 from hilbridge.drivers.serial.write import SENT, queue_setting
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import FILE_WRITE_DATA, IrpMajor
@@ -169,7 +169,7 @@ def _get_line_control(request: Request) -> Answer:
     ).pack()
 
 
-# -- modem lines and break: at once --------------------------------------------------------------------------------------
+# -- modem lines at once, break in its turn ----------------------------------------------------------------------------
 
 
 def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Request], Answer]:
@@ -185,9 +185,17 @@ def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Req
 
 
 def _break(on: bool) -> Callable[[Request], Answer]:
+    # In the order of the data, both: a break that began in the middle of a write would garble it, and the kernel itself
+    # waits until all is sent before it begins one.
     def function(request: Request) -> Answer:
-        request.on_line(lambda line: line.set_break(on))
-        return STATUS_SUCCESS
+        def apply() -> NtStatus:
+            line = request.extension.line
+            if line is None:
+                return STATUS_DEVICE_NOT_CONNECTED
+            line.set_break(on)
+            return STATUS_SUCCESS
+
+        return apply
 
     return function
 
@@ -202,11 +210,24 @@ def _get_modem_status(request: Request) -> Answer:
     return ser.pack_ulong(request.on_line(lambda line: line.modem_status()))
 
 
+def _look(extension: SerialExtension) -> None:
+    """Take what has arrived and not interrupted yet: who counts bytes counts these too. Hold the lock.
+
+    A line does not interrupt for bytes that it no longer holds. So a read that waits for them, and the room in the log, are
+    seen to by the DPC, which runs when the lock is released.
+    """
+    if extension.rx_on and extension.gone is None:
+        take_present(extension, BUDGET)
+        if extension.inbox or extension.gone_seen is not None:
+            extension.device.ke.insert_queue_dpc(extension.rx_dpc)
+    extension.absorb()
+
+
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
     unsent = request.on_line(lambda line: line.output_waiting()) if extension.line is not None else 0
     with extension.lock:
-        extension.absorb()
+        _look(extension)
         reader = extension.reader_of(request.file)
         waiting = extension.log.end - reader.cursor if reader is not None else 0
         queued = sum(
@@ -285,7 +306,7 @@ def _peek(request: Request) -> Answer:
     if reader is None:
         return STATUS_INVALID_DEVICE_REQUEST
     with extension.lock:
-        extension.absorb()
+        _look(extension)
         return extension.log.peek(reader.cursor, request.room)
 
 
@@ -295,9 +316,12 @@ def _unread(request: Request) -> Answer:
     if reader is None:
         return STATUS_INVALID_DEVICE_REQUEST
     with extension.lock:
-        if reader.queue or reader.cursor < len(request.data):
+        if reader.cursor < len(request.data):
             return STATUS_INVALID_DEVICE_STATE
-        reader.cursor = extension.log.give_back(reader.cursor, bytes(request.data))
+        # A read that waits has taken nothing yet: it begins with these bytes, and may end with them.
+        reader.cursor = reader.scanned = extension.log.give_back(reader.cursor, bytes(request.data))
+        done = serve_readers(request.device)
+    complete_all(request.device, done)
     return STATUS_SUCCESS
 
 

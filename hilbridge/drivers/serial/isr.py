@@ -27,16 +27,21 @@ def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
     taken = 0
     if causes & (CAUSE_RX | CAUSE_GONE):
         taken = take_from_line(line, extension, everything=causes & CAUSE_GONE != 0)
-    if causes & CAUSE_TX:
-        extension.tx_on = False
+    full = len(extension.inbox) >= INBOX_CHUNKS
+    if full or causes & CAUSE_TX:
+        # Quiet the line. Receiving goes on when the DPC has weighed the room that is left: until then the OS's buffer
+        # and the flow control hold the rest.
+        if causes & CAUSE_TX:
+            extension.tx_on = False
+            interrupt.device.ke.insert_queue_dpc(extension.tx_dpc)
+        if full:
+            extension.rx_on = False
         extension.program_interrupts()
-        interrupt.device.ke.insert_queue_dpc(extension.tx_dpc)
     # Whether somebody waits is asked *after* the bytes are in the inbox, and who is about to wait says so *before* he looks
     # into the inbox (`read`). So either he sees the bytes or we see him. If nobody waits the bytes stay in the inbox until
-    # somebody takes them; but when it fills up the DPC must weigh the room that is left. It is not asked whether the inbox
+    # somebody takes them. It is not asked whether the inbox
     # still holds anything: another thread may have moved the bytes on to the log without looking for the reads that wait.
-    waited_for = extension.reads_wait or len(extension.inbox) >= INBOX_CHUNKS
-    if (taken and waited_for) or extension.gone_seen is not None:
+    if full or (taken and extension.reads_wait) or extension.gone_seen is not None:
         interrupt.device.ke.insert_queue_dpc(extension.rx_dpc)
     return True
 

@@ -33,7 +33,7 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     while device is not None:
         number = max(number, int((device.name or "0").rpartition("Serial")[2]) + 1)
         device = device.next_device
-    extension = SerialExtension(driver.ke.spin_lock(), driver.ke.spin_lock())
+    extension = SerialExtension(driver.ke.spin_lock(), driver.ke.spin_lock(), driver.ke.spin_lock())
     port = driver.io.create_device(driver, extension, f"\\Device\\Serial{number}", FILE_DEVICE_SERIAL_PORT)
     extension.device = port
     extension.tx_queue = CancelSafeQueue(driver.io, extension.lock, partial(transmit_cancelled, port))
@@ -109,5 +109,5 @@ def _stop(device: DeviceObject[SerialExtension], why: str) -> None:
         done = serve_readers(device)
     complete_all(device, done)
     complete_all(device, advance(device))
-    with extension.line_lock:
+    with extension.setting_lock, extension.line_lock:
         extension.line = None

@@ -30,7 +30,6 @@ from hilbridge.model.status import (
     NtStatus,
 )
 
-
 SHORTEST_MS = 0.0001
 """One unit of KeSetTimerEx: a shorter wait would be none, and the timer would expire for ever without time passing."""
 
@@ -141,7 +140,7 @@ def new_queue(device: DeviceObject[SerialExtension], reader: Reader) -> CancelSa
 def _begin(extension: SerialExtension, reader: Reader, irp: Irp) -> None:
     """The read has become the oldest one: now its time-outs are sampled and begin to run."""
     parameters = irp.current_stack_location.parameters.read
-    timeouts = extension.timeouts
+    timeouts = reader.timeouts = extension.timeouts
     reader.started = irp
     reader.started_at = extension.log.end
     reader.scanned = reader.cursor
@@ -176,8 +175,8 @@ def _try_to_end(extension: SerialExtension, reader: Reader, irp: Irp) -> NtStatu
             return take(extension, reader, irp, length, STATUS_BUFFER_OVERFLOW)
     elif available >= length or 0 < parameters.minimum <= available:
         return take(extension, reader, irp, min(available, length), STATUS_SUCCESS)
-    elif not parameters.minimum and extension.timeouts.read_interval_timeout == MAXULONG:
-        timeouts = extension.timeouts
+    elif not parameters.minimum and reader.timeouts.read_interval_timeout == MAXULONG:
+        timeouts = reader.timeouts
         if not timeouts.read_total_timeout_multiplier and not timeouts.read_total_timeout_constant:
             return take(extension, reader, irp, available, STATUS_SUCCESS)
         # "If one byte or more is there": at the start everything that is; later, as many as the case waits for.
@@ -208,8 +207,7 @@ def take(extension: SerialExtension, reader: Reader, irp: Irp, count: int, statu
 
 def _arm(device: DeviceObject[SerialExtension], reader: Reader) -> None:
     """Start the timers of the started read, if SERIAL_TIMEOUTS gives it any."""
-    extension = device.extension
-    timeouts = extension.timeouts
+    timeouts = reader.timeouts
     irp = reader.started
     if not any(timeouts[:3]) or irp is None:
         return

@@ -9,8 +9,9 @@ from hilbridge.model.hardware import Line
 CHUNK = 4096
 """What one read asks for: a tty's buffer."""
 BUDGET = 16 * CHUNK
-MOST_PRESENT = 1 << 24
 """What one interrupt may take: a port that floods gives the others their turn."""
+MOST_PRESENT = 1 << 24
+"""What a purge takes at most: a line that floods always holds more."""
 
 
 def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) -> int:
@@ -46,12 +47,12 @@ def take_rest(extension: SerialExtension) -> None:
         interrupt.synchronize(lambda: take_from_line(line, extension, everything=True))
 
 
-def take_present(extension: SerialExtension) -> None:
-    """Take what the line holds now, in order to throw it away (PURGE). Bounded: a line that floods always holds more."""
+def take_present(extension: SerialExtension, most: int = MOST_PRESENT) -> None:
+    """Take what the line holds now, up to about `most` bytes: to throw it away (PURGE), or to count it."""
     line, interrupt = extension.line, extension.interrupt
 
     def take() -> None:
-        for _ in range(MOST_PRESENT // BUDGET):
+        for _ in range(most // BUDGET):
             before = len(extension.inbox)
             if line is not None:
                 take_from_line(line, extension, everything=False)

@@ -8,7 +8,7 @@ until the line has sent everything, which no line can announce: the driver looks
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.receive import take_rest
@@ -32,7 +32,9 @@ from hilbridge.model.status import (
 SENT = 0
 """Index in ``irp.driver_context``: how many bytes of a write the line has accepted."""
 APPLY = 1
-"""Index in ``irp.driver_context``: the function that carries out a setting; it returns the status."""
+"""Index in ``irp.driver_context``: the function that carries out a setting, and returns the status. A flush has none."""
+OUTCOME = 2
+"""Index in ``irp.driver_context``: what that function returned; `STATUS_PENDING` while it is at work."""
 LONGEST_DRAIN_CHECK_MS = 100.0
 
 
@@ -97,15 +99,22 @@ def fast_write(
 
 def flush(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     """Dispatch routine of IRP_MJ_FLUSH_BUFFERS: done when all earlier writes have left the port."""
-    return queue_setting(device, irp, lambda: STATUS_SUCCESS)
+    return queue_setting(device, irp, None)
 
 
-def queue_setting(device: DeviceObject[SerialExtension], irp: Irp, apply: Any) -> NtStatus:
-    """Carry out `apply()` when everything that was written before has been sent; its return value ends the IRP."""
+def queue_setting(device: DeviceObject[SerialExtension], irp: Irp, apply: Callable[[], NtStatus] | None) -> NtStatus:
+    """Carry out `apply()` when everything that was written before has been sent; its return value ends the IRP.
+
+    It is called at PASSIVE_LEVEL, on a system worker thread: the far end of an RFC2217 line may take seconds to agree to a
+    new baud rate, and no other port may wait for that.
+    """
     extension = device.extension
     irp.driver_context[APPLY] = apply
     with extension.lock:
-        queued = _enqueue(device, irp)
+        gone = extension.gone
+        queued = gone is None and _enqueue(device, irp)
+    if gone is not None:
+        return _end(device, irp, gone.status, 0)
     if queued:
         _complete_all(device, advance(device))
     else:
@@ -227,11 +236,28 @@ def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | Non
             due = relative_ms(min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS))
             device.ke.set_timer(extension.tx_timer, due, dpc=Kdpc(transmit_dpc, None, device))
             return None
-        apply = irp.driver_context[APPLY]
-        result: NtStatus = apply()
     except HilbridgeError as error:
         return error.status
-    return result
+    if irp.driver_context[APPLY] is None:
+        return STATUS_SUCCESS
+    outcome: NtStatus | None = irp.driver_context[OUTCOME]
+    if outcome is None:
+        irp.driver_context[OUTCOME] = STATUS_PENDING
+        device.ke.queue_work_item(partial(_carry_out, device, irp))
+    return None if outcome is None or outcome == STATUS_PENDING else outcome
+
+
+def _carry_out(device: DeviceObject[SerialExtension], irp: Irp) -> None:
+    """Work item: a setting has come to its turn. The line is not taken away meanwhile: see `SerialExtension.setting_lock`."""
+    extension = device.extension
+    with extension.setting_lock:
+        try:
+            outcome: NtStatus = irp.driver_context[APPLY]()
+        except HilbridgeError as error:
+            device.io.write_error_log_entry(irp, error)
+            outcome = error.status
+    irp.driver_context[OUTCOME] = outcome
+    _complete_all(device, advance(device))
 
 
 def transmit_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:

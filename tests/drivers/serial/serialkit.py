@@ -88,7 +88,9 @@ class Port:
         self.handle.ioctl(ser.IOCTL_SERIAL_SET_TIMEOUTS, timeouts.pack())
 
     def set_baud_rate(self, rate: int) -> Request:
-        return self.handle.submit_ioctl(ser.IOCTL_SERIAL_SET_BAUD_RATE, ser.pack_ulong(rate))
+        request = self.handle.submit_ioctl(ser.IOCTL_SERIAL_SET_BAUD_RATE, ser.pack_ulong(rate))
+        self.settle()  # a setting is carried out by a work item, when its turn has come
+        return request
 
     def purge(self, mask: int, handle: Handle | None = None) -> None:
         (handle or self.handle).ioctl(ser.IOCTL_SERIAL_PURGE, ser.pack_ulong(mask))

@@ -24,7 +24,7 @@ from hilbridge.model.status import (
     STATUS_SUCCESS,
 )
 from hilbridge.virtual.line import VirtualLine
-from tests.drivers.serial.serialkit import Port, end_of, fault_of, settings
+from tests.drivers.serial.serialkit import Port, end_of, fault_of, settings, waits
 
 MakePort = Callable[..., Port]
 
@@ -253,8 +253,20 @@ def test_modem_lines_do_not_wait_for_data(make_port: MakePort) -> None:
     port = make_port(room=0, loop=True)
     port.handle.submit_write(b"stuck")
     port.handle.dtr = True
-    port.handle.set_break(on=True)
     assert port.handle.dsr
+
+
+def test_break_waits_for_the_data_before_it(make_port: MakePort) -> None:
+    """In the middle of a write it would garble that; and the kernel, too, sends all before it begins a break."""
+    port = make_port(room=0)
+    write = port.handle.submit_write(b"first")
+    on = port.handle.submit_ioctl(ser.IOCTL_SERIAL_SET_BREAK_ON)
+    port.settle()
+    assert waits(write, on)
+    assert not port.line.break_on
+    port.accept(5)
+    port.settle()
+    assert write.status == on.status == STATUS_SUCCESS
     assert port.line.break_on
 
 
@@ -343,6 +355,45 @@ def test_comm_status_of_a_read_that_waits(port: Port) -> None:
     request.cancel()
 
 
+LOOKS: dict[str, Callable[[Port], object]] = {
+    "in_waiting": lambda port: port.handle.in_waiting,
+    "out_waiting": lambda port: port.handle.out_waiting,
+    "peek": lambda port: port.handle.ioctl(ser.IOCTL_HILBRIDGE_PEEK, size=10),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("kind", ["exactly", "minimum", "terminator"])
+def test_looking_takes_no_interrupt_away_from_a_read_that_waits(port: Port, look: str, kind: str) -> None:
+    """One thread waits, and another looks at the very moment when the bytes have come and not interrupted yet."""
+    options: dict[str, dict[str, int | bytes]] = {
+        "exactly": {},
+        "minimum": {"minimum": 3},
+        "terminator": {"terminator": b"c"},
+    }
+    request = port.handle.submit_read(3, **options[kind])  # type: ignore[arg-type]
+    port.line.feed(b"abc")
+    LOOKS[look](port)
+    port.settle()
+    assert end_of(request) == (STATUS_SUCCESS, b"abc")
+
+
+def test_looking_takes_no_interrupt_away_from_another_reader(port: Port) -> None:
+    with port.open() as other:
+        request = other.submit_read(3)
+        port.line.feed(b"abc")
+        assert port.handle.in_waiting == 3
+        port.settle()
+        assert end_of(request) == (STATUS_SUCCESS, b"abc")
+
+
+def test_looking_again_and_again_does_not_fill_the_memory(port: Port) -> None:
+    port.extension.log_size = 1000
+    port.line.feed(bytes(10_000_000))
+    for _ in range(100):
+        assert port.handle.in_waiting <= 1000 + 2 * 65536
+
+
 def test_comm_status_of_who_does_not_read(port: Port) -> None:
     port.handle.close()
     port.feed(b"abc")
@@ -418,16 +469,34 @@ def test_unread_is_for_this_reader_only(port: Port) -> None:
         assert port.handle.read(4) == b"abcd"
 
 
-def test_unread_while_another_read_waits_is_refused(port: Port) -> None:
-    """That read would have to be taken apart: it may have been shown the bytes behind."""
+def test_unread_while_another_read_waits_is_what_that_begins_with(port: Port) -> None:
+    """It has taken nothing yet. Two tasks read, and the one whose bytes had come is cancelled: the other gets them."""
     port.feed(b"abc")
     data = port.handle.read(3)
-    waiting = port.handle.submit_read(1)
-    request = port.control(ser.IOCTL_HILBRIDGE_UNREAD, data)
-    assert request.status == STATUS_INVALID_DEVICE_STATE
-    waiting.cancel()
+    first, second = port.handle.submit_read(5), port.handle.submit_read(1)
+    port.feed(b"d")
     unread(port, data)
-    assert port.handle.read(3) == b"abc"
+    assert not first.done
+    port.feed(b"ef")
+    assert (end_of(first), end_of(second)) == ((STATUS_SUCCESS, b"abcde"), (STATUS_SUCCESS, b"f"))
+
+
+def test_unread_may_end_the_reads_that_wait(port: Port) -> None:
+    port.feed(b"one\ntwo")
+    data = port.handle.read(7)
+    line, rest = port.handle.submit_read(100, terminator=b"\n"), port.handle.submit_read(3)
+    unread(port, data)
+    assert (end_of(line), end_of(rest)) == ((STATUS_SUCCESS, b"one\n"), (STATUS_SUCCESS, b"two"))
+
+
+def test_unread_completes_a_terminator_with_what_a_waiting_read_has_looked_at(port: Port) -> None:
+    port.feed(b"xE")
+    data = port.handle.read(2)
+    request = port.handle.submit_read(100, terminator=b"END")
+    port.feed(b"ND")
+    assert not request.done
+    unread(port, data)
+    assert end_of(request) == (STATUS_SUCCESS, b"xEND")
 
 
 def test_unread_more_than_was_ever_read_is_refused(port: Port) -> None:

@@ -1,0 +1,392 @@
+"""The scheduler behind `hilbridge.testing.interleave`: real threads, of which only the one that holds the baton runs.
+
+A *schedule* is the list of decisions about who gets the baton. There are two kinds of them, each with a key of its own:
+
+* at a preemption point, numbered from 1 on in the order in which they are passed (``17``): the baton may be taken from a
+  thread that could go on; that is one preemption;
+* where the thread that has the baton cannot go on, because it waits or has ended (``free3``): somebody else must have it.
+
+What is not forced takes its default: go on, or else the first thread that can. So a schedule is named by its forced
+decisions alone, and the same ones give the same run again.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import threading
+import traceback
+from _thread import allocate_lock
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from math import inf
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hilbridge.model.errors import Deadlock, InternalFault
+
+if TYPE_CHECKING:
+    from hilbridge.testing.hooks import CooperativeLock
+
+SCHEDULE_SECONDS = 20.0
+"""A schedule takes milliseconds. One that takes this long hangs in something that hands no baton on."""
+HERE = str(Path(__file__).parent)
+
+
+class Granularity(Enum):
+    """What a preemption point is."""
+
+    POINTS = "points"
+    LINES = "lines"
+    INSTRUCTIONS = "instructions"
+
+
+class Go(Enum):
+    """Why a thread that waited has been given the baton."""
+
+    READY = "what it waited for is there"
+    TIMED_OUT = "its time-out is over"
+    STILL = "nobody else can go on"
+
+
+class Decision(NamedTuple):
+    """A decision that was not forced: who else could have got the baton, and what that costs in preemptions."""
+
+    key: str
+    others: tuple[str, ...]
+    price: int
+
+
+class Unwound(BaseException):
+    """Takes a thread out of a schedule that has failed. Not an `Exception`: drivers' errors are latched, this is not one."""
+
+
+class Actor:
+    """One thread of a race. The thread is kept from schedule to schedule."""
+
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        self.name = name
+        self.gate = allocate_lock()
+        """Released by whoever hands it the baton."""
+        self.gate.acquire()
+        self.body: Callable[[], object] = lambda: None
+        self.error: BaseException | None = None
+        self.finished = True
+        self.ready: Callable[[], bool] | None = None
+        """Set while it waits: whether what it waits for is there."""
+        self.why = ""
+        self.may_time_out = False
+        self.may_crank = False
+        self.go = Go.READY
+        self.dismissed = False
+        self.thread = threading.Thread(target=scheduler.work, args=(self,), name=f"race-{name}", daemon=True)
+        self.thread.start()
+
+    def can_run(self) -> bool:
+        """Whether it could have the baton now."""
+        return not self.finished and (self.ready is None or self.may_time_out or self.ready())
+
+
+class Scheduler:
+    """Holds the baton. Its state is touched by the thread that has the baton only, or by the test between two schedules."""
+
+    def __init__(self, granularity: Granularity, modules: Sequence[str]) -> None:
+        self.granularity = granularity
+        self._tracer = None if granularity is Granularity.POINTS else _Tracer(self, modules)
+        self.actors: list[Actor] = []
+        self.current: Actor | None = None
+        """Who has the baton; None between schedules."""
+        self.active = False
+        """Whether a point may be a preemption: what every hook looks at first."""
+        self.points = 0
+        """How many preemption points have been passed."""
+        self.quiet_until: float = 0
+        """At points with lower numbers nothing is decided or noted: hooks only count them."""
+        self.passed: Counter[str] = Counter()
+        """Named point -> how often it was passed, over all schedules."""
+        self.locks: list[CooperativeLock] = []
+        self.decisions: list[Decision] = []
+        """What could have been decided otherwise after the last forced decision."""
+        self.used: set[str] = set()
+        """Keys of the forced decisions that came to pass."""
+        self.story: list[str] | None = None
+        """Filled, a line per hand-over, if it is a list."""
+        self._forced: Mapping[str, str] = {}
+        self._to_come: set[str] = set()
+        self._left = 0
+        self._free = 0
+        self._since = 0
+        self._aborting = False
+        self._failure: BaseException | None = None
+        self._over = allocate_lock()
+        self._over.acquire()
+
+    # -- one schedule ------------------------------------------------------------------------------------------------
+
+    def run(
+        self, threads: Mapping[str, Callable[[], object]], forced: Mapping[str, str], preemptions: int
+    ) -> BaseException | None:
+        """Run the bodies under the forced decisions (key -> thread); returns what went wrong, if anything did.
+
+        With more `preemptions` than are forced, the decisions behind the last forced one are noted.
+        """
+        if [actor.name for actor in self.actors] != list(threads):
+            self.dismiss()
+            self.actors = [Actor(name, self) for name in threads]
+        for actor in self.actors:
+            actor.body = threads[actor.name]
+            actor.error = actor.ready = None
+            actor.finished = False
+        self._forced, self._to_come, self.used, self._left = forced, set(forced), set(), preemptions
+        self.points = self._since = self._free = 0
+        self.decisions = []
+        self._aborting, self._failure = False, None
+        self.active = preemptions > 0
+        self._quieten()
+        self.current = (self._choose() or (self.actors[0], Go.READY))[0]
+        self.current.gate.release()
+        try:
+            over = self._over.acquire(timeout=SCHEDULE_SECONDS)
+        except BaseException:  # Ctrl-C
+            self._abandon()
+            raise
+        if not over:
+            self._failure = InternalFault(
+                f"the schedule did not end in {SCHEDULE_SECONDS:g} s: a thread hangs in something that is not under the "
+                f"scheduler's control\n{self._stacks()}"
+            )
+            self._abandon()
+        self.active = False
+        self.current = None
+        return self._failure or next((a.error for a in self.actors if a.error is not None), None)
+
+    def work(self, actor: Actor) -> None:
+        """The loop of an actor's thread."""
+        while not actor.dismissed:
+            actor.gate.acquire()
+            if not actor.dismissed:
+                self._perform(actor)
+
+    def _perform(self, actor: Actor) -> None:
+        if self._tracer is not None and self.active:
+            sys.settrace(self._tracer.on_call)
+        try:
+            if not self._aborting:
+                actor.body()
+        except Unwound:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is the schedule's outcome
+            actor.error = error
+        finally:
+            sys.settrace(None)
+        actor.body = lambda: None
+        actor.finished = True
+        if not actor.dismissed:
+            self._ended(actor)
+
+    def _ended(self, actor: Actor) -> None:
+        unfinished = [a for a in self.actors if not a.finished]
+        if not unfinished:
+            self._tell(actor, "has ended", None)
+            self._over.release()
+            return
+        choice = None if self._aborting else self._choose()
+        if choice is None:
+            if not self._aborting:
+                self._deadlock()
+            choice = unfinished[0], Go.READY  # it will find that the schedule has been given up
+        self._tell(actor, "has ended", choice[0])
+        self._pass_on(*choice)
+
+    def _pass_on(self, to: Actor, go: Go) -> None:
+        to.go = go
+        self._since = self.points
+        self.current = to
+        to.gate.release()
+
+    def _switch(self, me: Actor, to: Actor, go: Go) -> None:
+        self._pass_on(to, go)
+        if not me.gate.acquire(timeout=2 * SCHEDULE_SECONDS) or self._aborting:
+            raise Unwound
+
+    def dismiss(self) -> None:
+        """End the threads."""
+        for actor in self.actors:
+            actor.dismissed = True
+            actor.gate.release()
+            actor.thread.join(SCHEDULE_SECONDS)
+        self.actors = []
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def point(self, label: str) -> None:
+        """A preemption point. Callers have looked at `active`."""
+        self.points += 1
+        me = self.current
+        if self.points < self.quiet_until or me is None:
+            return
+        key = str(self.points)
+        others = [actor for actor in self.actors if actor is not me and actor.can_run()]
+        forced = self._forced.get(key)
+        if forced is None:
+            if others:
+                self.decisions.append(Decision(key, tuple(actor.name for actor in others), 1))
+            return
+        to = next((actor for actor in others if actor.name == forced), None)
+        self._came_to(key, used=to is not None)
+        if to is None:
+            return
+        self._left -= 1
+        self.active = self._left > 0
+        self._tell(me, f"is stopped at {label}", to)
+        self._switch(me, to, Go.READY if to.ready is None or to.ready() else Go.TIMED_OUT)
+
+    def block(self, ready: Callable[[], bool], why: str, *, may_time_out: bool, may_crank: bool) -> Go:
+        """The calling actor cannot go on until `ready()`; returns why it may after all.
+
+        `may_time_out`: it may be decided at any moment that it has waited long enough. `may_crank`: when nobody can go on, it
+        can make something happen.
+        """
+        me = self.current
+        if me is None:
+            raise InternalFault(f"no thread of the race is running, and this would wait for ever: {why}")
+        if self._aborting:
+            raise Unwound
+        me.ready, me.why, me.may_time_out, me.may_crank = ready, why, may_time_out, may_crank
+        try:
+            choice = self._choose()
+            if choice is None:
+                self._deadlock()
+                raise Unwound
+            to, go = choice
+            if to is me:
+                return go
+            self._tell(me, f"waits: {why}", to)
+            self._switch(me, to, go)
+            return me.go
+        finally:
+            me.ready = None
+            me.may_time_out = me.may_crank = False
+
+    def _choose(self) -> tuple[Actor, Go] | None:
+        """Who goes on when the current thread cannot; None if nobody can."""
+        choices: list[tuple[Actor, Go]] = []
+        late: list[tuple[Actor, Go]] = []
+        for actor in self.actors:
+            if not actor.finished:
+                if actor.ready is None or actor.ready():
+                    choices.append((actor, Go.READY))
+                elif actor.may_time_out:
+                    late.append((actor, Go.TIMED_OUT))
+        choices += late if choices else [(a, Go.STILL) for a in self.actors if not a.finished and a.may_crank]
+        if len(choices) < 2:
+            return choices[0] if choices else None
+        key = f"free{self._free}"
+        self._free += 1
+        if key in self._forced:
+            choice = next((choice for choice in choices if choice[0].name == self._forced[key]), None)
+            self._came_to(key, used=choice is not None)
+            return choice or choices[0]
+        if not self._to_come:
+            self.decisions.append(Decision(key, tuple(actor.name for actor, _ in choices[1:]), 0))
+        return choices[0]
+
+    def _came_to(self, key: str, *, used: bool) -> None:
+        if used:
+            self.used.add(key)
+        self._to_come.discard(key)
+        self._quieten()
+
+    def _quieten(self) -> None:
+        """Until the last forced decision has been taken, nothing else is to be decided or noted."""
+        points = [int(key) for key in self._to_come if not key.startswith("free")]
+        self.quiet_until = min(points, default=inf if self._to_come else 0)
+
+    # -- what went wrong ---------------------------------------------------------------------------------------------
+
+    def _deadlock(self) -> None:
+        waits = "; ".join(f"{a.name} waits: {a.why}" for a in self.actors if not a.finished)
+        self._failure = Deadlock(f"no thread can go on: {waits}\n{self._stacks()}")
+        self._aborting = True
+        self.active = False
+
+    def _abandon(self) -> None:
+        """Let go of threads that cannot be brought to an end in an orderly way."""
+        self._aborting = True
+        self.active = False
+        for actor in self.actors:
+            actor.dismissed = True
+            if actor is not self.current:
+                actor.gate.release()
+        self.actors = []
+
+    def _stacks(self) -> str:
+        frames = sys._current_frames()
+        parts = []
+        for actor in self.actors:
+            frame = frames.get(actor.thread.ident or 0)
+            if frame is not None and not actor.finished:
+                stack = [entry for entry in traceback.extract_stack(frame) if not entry.filename.startswith(HERE)]
+                parts.append(f"thread {actor.name}:\n{''.join(traceback.format_list(stack[-12:]))}")
+        return "\n".join(parts)
+
+    def _tell(self, actor: Actor, what: str, to: Actor | None) -> None:
+        if self.story is not None:
+            where = "" if actor.finished else _where()
+            then = f"; {to.name} goes on" if to is not None else ""
+            self.story.append(f"  {actor.name} passes {self.points - self._since} points and {what}{where}{then}")
+
+
+def _where() -> str:
+    """`` (file:line in function: source)`` of the calling thread's innermost frame that belongs to the race."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(HERE):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    name, line = frame.f_code.co_filename, frame.f_lineno
+    return f" ({'/'.join(Path(name).parts[-3:])}:{line} in {frame.f_code.co_name}: {linecache.getline(name, line).strip()})"
+
+
+class _Tracer:
+    """Makes points of the lines, or of the bytecodes, of chosen modules."""
+
+    def __init__(self, scheduler: Scheduler, modules: Sequence[str]) -> None:
+        self._scheduler = scheduler
+        self._modules = tuple(modules)
+        self._event = "line" if scheduler.granularity is Granularity.LINES else "opcode"
+        self._label = "a line" if scheduler.granularity is Granularity.LINES else "an instruction"
+        self._chosen: dict[CodeType, bool] = {}
+
+    def on_call(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        """The trace function of a thread: says of each new frame whether it is to be traced."""
+        if not self._scheduler.active:
+            sys.settrace(None)
+            return None
+        code = frame.f_code
+        chosen = self._chosen.get(code)
+        if chosen is None:
+            name = f"{frame.f_globals.get('__name__', '')}."
+            # Constructors are left out: what is being made is known to its maker alone.
+            chosen = code.co_name != "__init__" and any(name.startswith(f"{module}.") for module in self._modules)
+            self._chosen[code] = chosen
+        if not chosen:
+            return None
+        if self._event == "opcode":
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        return self._on_event
+
+    def _on_event(self, _frame: FrameType, event: str, _argument: object) -> Any:
+        if event == self._event:
+            scheduler = self._scheduler
+            if not scheduler.active:
+                sys.settrace(None)
+                return None
+            if scheduler.points + 1 < scheduler.quiet_until:
+                scheduler.points += 1
+            else:
+                scheduler.point(self._label)
+        return self._on_event
