@@ -22,7 +22,7 @@ from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.timer import Ktimer, TimerQueue
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, UsageFault
+from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, NtStatusError, UsageFault
 
 FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
@@ -217,7 +217,7 @@ class Kernel:
 
     def latch_fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Keep an exception that foreign code raised: it marks the device's stack, and `on_fault` fails its requests."""
-        if isinstance(error, HilbridgeError):
+        if isinstance(error, HilbridgeError) and not isinstance(error, NtStatusError):
             fault = error
         else:
             who = (

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hilbridge.kernel.pollmask import CAUSES, POLL_GONE, poll_mask
+from hilbridge.kernel.pollmask import CAUSES, MASKS, POLL_GONE, poll_mask
 from hilbridge.kernel.steering import LockWaker, alertable, steer
 from hilbridge.kernel.workers import JOIN_SECONDS, Worker
 from hilbridge.model.errors import DriverFault, InternalFault
@@ -295,7 +295,8 @@ class Poller:
         try:
             if pin.served != served:
                 return True  # the poller was faster: what it has fetched is there
-            waker.watch(pin.fd, poll_mask(enabled))
+            if waker.watched != (pin.fd, MASKS[enabled]):
+                waker.watch(pin.fd, MASKS[enabled])
             ready = waker.poll.poll(BRIEF_MS)
             if not ready:
                 return False

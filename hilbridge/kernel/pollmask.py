@@ -11,7 +11,8 @@ POLL_HUP = 0x10
 POLL_NVAL = 0x20
 POLL_GONE = POLL_ERR | POLL_HUP | POLL_NVAL
 
-_MASK = (0, POLL_IN, POLL_OUT, POLL_IN | POLL_OUT)
+MASKS = (0, POLL_IN, POLL_OUT, POLL_IN | POLL_OUT)
+"""What to ask the selector for: indexed by CAUSE_RX | CAUSE_TX."""
 CAUSES = tuple(
     (CAUSE_RX if event & POLL_IN else 0)
     | (CAUSE_TX if event & POLL_OUT else 0)
@@ -23,4 +24,4 @@ CAUSES = tuple(
 
 def poll_mask(causes: int) -> int:
     """What to ask the selector for. Hang-ups come unasked."""
-    return _MASK[causes & 3]
+    return MASKS[causes & 3]
