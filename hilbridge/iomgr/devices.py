@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hilbridge.iomgr.base import IoBase
 from hilbridge.model.codes import (
@@ -48,7 +48,7 @@ class DeviceRoutines(IoBase):
         driver.device_object = device
         return device
 
-    def delete_device(self, device: DeviceObject[ExtensionT]) -> None:
+    def delete_device(self, device: DeviceObject[Any]) -> None:
         """IoDeleteDevice, once per device, after detaching. With handles open it waits for the last close."""
         if device.delete_pending:
             raise BugCheck(
@@ -62,7 +62,7 @@ class DeviceRoutines(IoBase):
         if idle:
             self._free_device(device)
 
-    def _free_device(self, device: DeviceObject[ExtensionT]) -> None:
+    def _free_device(self, device: DeviceObject[Any]) -> None:
         self.namespace.remove(device)
         driver = device.driver_object
         if driver.device_object is device:
@@ -74,9 +74,7 @@ class DeviceRoutines(IoBase):
         if above is not None:
             above.next_device = device.next_device
 
-    def attach_device_to_device_stack(
-        self, source: DeviceObject[ExtensionT], target: DeviceObject[ExtensionT]
-    ) -> DeviceObject[ExtensionT]:
+    def attach_device_to_device_stack(self, source: DeviceObject[Any], target: DeviceObject[Any]) -> DeviceObject[Any]:
         """IoAttachDeviceToDeviceStack: onto the *top* of the target's stack; returns the device actually attached to.
 
         The caller copies DO_BUFFERED_IO, DO_DIRECT_IO and the device type from it. Raises `NtStatusError` where C returns
@@ -96,7 +94,7 @@ class DeviceRoutines(IoBase):
             file.fast_io = None  # from now on the new device must see every request
         return lower
 
-    def detach_device(self, lower: DeviceObject[ExtensionT]) -> None:
+    def detach_device(self, lower: DeviceObject[Any]) -> None:
         """IoDetachDevice, called with the device *below*. Stack sizes are not computed again."""
         upper = lower.attached_device
         if upper is None:

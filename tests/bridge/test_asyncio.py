@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from collections.abc import Iterator
 
@@ -292,6 +293,64 @@ def test_task_that_is_cancelled_with_the_end_on_its_way_to_it(line: VirtualLine,
         assert handle.read(3) == b"abc"
 
     asyncio.run(main())
+
+
+def test_bytes_of_a_cancelled_task_go_to_the_task_that_waits(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        blocked = Blocked(handle)
+        request = handle.submit_read(3)
+
+        async def waits() -> bytes:
+            return await request
+
+        task, other = asyncio.create_task(waits()), asyncio.create_task(read(handle, 5))
+        await turn()
+        line.feed(b"abc")
+        ended(request)
+        task.cancel()
+        await turn()
+        line.feed(b"de")
+        blocked.go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+        assert await asyncio.wait_for(other, PATIENCE) == b"abcde"
+
+    asyncio.run(main())
+
+
+def test_many_tasks_that_are_cancelled_at_random_lose_and_double_no_byte(
+    line: VirtualLine, handle: Handle, seed: int
+) -> None:
+    """Four tasks read one byte each; every now and then one is cancelled, at whatever point it may be."""
+    said = bytes(range(1, 251)) * 4
+    heard: list[int] = []
+    dice = random.Random(seed)
+
+    async def reader() -> None:
+        while True:
+            heard.extend(await handle.submit_read(1))
+
+    async def main() -> None:
+        def talk() -> None:
+            for at in range(0, len(said), 3):
+                line.feed(said[at : at + 3])
+
+        tasks = [asyncio.create_task(reader()) for _ in range(4)]
+        talker = Thread(talk)
+        while len(heard) < len(said):
+            await asyncio.sleep(0)
+            victim = dice.randrange(4)
+            if dice.random() < 0.2:
+                tasks[victim].cancel()
+            if tasks[victim].done():
+                tasks[victim] = asyncio.create_task(reader())
+        talker.finish()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE * 3))
+    assert sorted(heard) == sorted(said)
 
 
 def test_bytes_come_back_although_the_device_has_gone(line: VirtualLine, handle: Handle) -> None:

@@ -78,6 +78,7 @@ class SerialExtension:
     """DEVICE_EXTENSION of a serial port."""
 
     __slots__ = (
+        "applying",
         "device",
         "errors",
         "line_lock",
@@ -145,6 +146,8 @@ class SerialExtension:
         self.readers: list[Reader] = []
         # Sending: `tx_queue` holds writes, flushes and settings in the order of their arrival; `tx_started` is its head.
         self.writer: FileObject | None = None
+        self.applying = False
+        """Whether a setting is being carried out. Until it is, nothing is sent, also if its IRP has been cancelled."""
         self.tx_on = False
         self.tx_started: Irp | None = None
         self.tx_timer = Ktimer()

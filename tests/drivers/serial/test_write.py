@@ -6,11 +6,12 @@ The far end makes room byte by byte (`VirtualLine(room=...)`, `accept`), and say
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 
 import pytest
 
-from hilbridge import DevicePermission, DeviceTimeout, Request, RequestCancelled, UsageFault
+from hilbridge import Bridge, DevicePermission, DeviceTimeout, DriverFault, Request, RequestCancelled, UsageFault
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.errors import DeviceUnsupported
@@ -24,6 +25,7 @@ from hilbridge.model.status import (
 )
 from hilbridge.virtual.line import VirtualLine
 from tests.drivers.serial.serialkit import Port, fault_of, numbered, settings, waits
+from tests.support import Thread, wait
 
 MakePort = Callable[..., Port]
 JUST = 1e-6  # a nanosecond, in milliseconds
@@ -433,6 +435,101 @@ def test_cancelled_setting_is_not_carried_out(port: Port) -> None:
     port.pass_time(1000)
     assert change.status == STATUS_CANCELLED
     assert port.line.settings.baudrate == 115200
+
+
+class Busy(Recorder):
+    """Something happens while it is being programmed, which may take seconds on a line at the end of a network."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def configure(self, settings: LineSettings) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        super().configure(settings)
+
+
+@pytest.mark.parametrize("how", ["cancel", "purge"])
+@pytest.mark.parametrize("when", ["queued before", "written meanwhile"])
+def test_no_write_goes_out_while_a_setting_is_being_carried_out(make_port: MakePort, how: str, when: str) -> None:
+    """Also not if somebody has lost patience with the setting: it is under way, and bytes would go out at either rate."""
+    line = Busy()
+    port = make_port(line=line)
+    writes: list[Request] = []
+
+    def meanwhile() -> None:
+        if how == "cancel":
+            change.cancel()
+        else:
+            port.purge(ser.SERIAL_PURGE_TXABORT)
+        if when == "written meanwhile":
+            writes.append(port.handle.submit_write(b"after"))
+
+    line.unsent = 10
+    change = port.set_baud_rate(9600)
+    if when == "queued before":
+        writes.append(port.handle.submit_write(b"after"))
+    line.meanwhile = meanwhile
+    line.unsent = 0
+    port.pass_time(1000)
+    assert change.done
+    assert all(write.done for write in writes)
+    if sent(port):
+        assert (settings(9600), b"") in line.programmed, "the write overtook the setting"
+    assert port.handle.baudrate == line.settings.baudrate
+
+
+def test_device_that_goes_while_a_setting_is_being_carried_out(make_port: MakePort) -> None:
+    line = Busy()
+    port = make_port(line=line)
+    line.meanwhile = line.unplug
+    change = port.set_baud_rate(9600)
+    port.settle()
+    assert change.done
+    assert port.bridge.pending() == []
+
+
+def test_line_that_raises_something_else_breaks_its_own_stack_only(make_port: MakePort) -> None:
+    """It is a work item that finds out, and has nobody above it to tell."""
+
+    class Broken(VirtualLine):
+        def configure(self, settings: LineSettings) -> None:
+            if settings.baudrate == 9600:
+                raise ZeroDivisionError("oops")
+            super().configure(settings)
+
+    port = make_port(line=Broken())
+    neighbour = port.bridge.open(port.bridge.plug("virtual:loop"))
+    with pytest.raises(DriverFault, match="ZeroDivisionError"):
+        port.handle.set(baudrate=9600)
+    neighbour.set(baudrate=9600)
+    neighbour.write(b"abc")
+    assert neighbour.read(3) == b"abc"
+    assert len(port.bridge.acknowledge_faults()) == 1
+
+
+def test_handle_that_is_closed_while_a_setting_is_being_carried_out() -> None:
+    """Closing waits for it: its IRP is known to the handle until it has ended."""
+    line = Busy()
+    began, go_on = threading.Event(), threading.Event()
+
+    def meanwhile() -> None:
+        began.set()
+        wait(go_on)
+
+    with Bridge() as bridge:
+        handle = bridge.open(bridge.plug(line))
+        line.meanwhile = meanwhile
+        change = handle.submit_ioctl(ser.IOCTL_SERIAL_SET_BAUD_RATE, ser.pack_ulong(9600))
+        wait(began)
+        closer = Thread(handle.close)
+        go_on.set()
+        closer.finish()
+        assert change.done
+        assert bridge.faults == []
+        with bridge.open("COM1") as again:
+            assert again.baudrate == line.settings.baudrate
+            assert again.write(b"abc") == 3
 
 
 def test_setting_that_the_line_refuses_changes_nothing(make_port: MakePort) -> None:
