@@ -148,16 +148,17 @@ class Bridge:
         with self._deferring_sigint(), self._lock:
             name = self._checked_name(name) if name else self._free_name()
             lower_filters, upper_filters = tuple(lower_filters), tuple(upper_filters)
-            for wanted in (*lower_filters, *upper_filters, *([driver] if driver else [])):
-                self._load(wanted)  # before the hardware is touched: to open a port may reset a board
-            if isinstance(moniker, str):
-                hardware = open_hardware(moniker, line_set, options)
-                line, driver = hardware.line, driver or hardware.driver
-            else:
-                if options:
-                    raise UsageFault(f"unknown settings for a line: {', '.join(options)}")
-                line, moniker, driver = moniker, moniker.name, driver or "serial"
+            line = None if isinstance(moniker, str) else moniker
             try:
+                for wanted in (*lower_filters, *upper_filters, *([driver] if driver else [])):
+                    self._load(wanted)  # before the hardware is touched: to open a port may reset a board
+                if isinstance(moniker, str):
+                    hardware = open_hardware(moniker, line_set, options)
+                    line, driver = hardware.line, driver or hardware.driver
+                else:
+                    if options:
+                        raise UsageFault(f"unknown settings for a line: {', '.join(options)}")
+                    moniker, driver = moniker.name, driver or "serial"
                 node = self._build(name, moniker, line, driver, lower_filters, upper_filters, vector)
             except BaseException:
                 if line is not None:
