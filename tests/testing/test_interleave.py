@@ -1,0 +1,625 @@
+"""The explorer finds what is broken, leaves alone what is not, says how to see it again, and puts everything back."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from hilbridge import Bridge, Request
+from hilbridge.bridge.handle import Handle
+from hilbridge.iomgr.cancel import CancelRoutines
+from hilbridge.iomgr.irps import IrpRoutines
+from hilbridge.iomgr.manager import IoManager
+from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.kernel import Kernel
+from hilbridge.kernel.manual import ManualMachine
+from hilbridge.kernel.spinlock import SpinLock
+from hilbridge.kernel.timer import Ktimer
+from hilbridge.model.codes import IrpMajor
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import BugCheck, Deadlock, InternalFault, UsageFault
+from hilbridge.model.irp import Irp
+from hilbridge.model.status import STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCCESS, NtStatus
+from hilbridge.testing import baton
+from hilbridge.testing.interleave import MODULES, Exploration, Granularity, Race, RaceFound, explore, replay
+from tests.support import Extension, TinyDriver, complete, hold
+
+HERE = (*MODULES, __name__)
+POINTS, LINES, INSTRUCTIONS = Granularity.POINTS, Granularity.LINES, Granularity.INSTRUCTIONS
+
+
+# -- broken drivers ----------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """A tiny driver, opened; its reads wait in ``extension.held``, with a cancel routine that each driver sets itself."""
+
+    def __init__(self, read: Any, io_manager: type[IoManager] = IoManager) -> None:
+        self.driver = TinyDriver("broken", {IrpMajor.READ: read})
+        self.bridge = Bridge.manual(io_manager=io_manager)
+        self.bridge.plug("virtual:null", name="TINY", driver=self.driver)
+        self.handle: Handle = self.bridge.open("TINY")
+        self.extension: Extension = self.driver.device.extension
+
+    def race(self, threads: dict[str, Callable[[], object]], check: Callable[[], object]) -> Race:
+        return Race(threads, check, self.close)
+
+    def close(self) -> None:
+        self.handle.close()
+        self.bridge.close()
+
+
+def cancelled(device: DeviceObject[Extension] | None, irp: Irp) -> None:
+    """A cancel routine as it should be."""
+    assert device is not None
+    device.io.release_cancel_spin_lock(device)
+    with device.extension.queue.lock:
+        if irp in device.extension.held:
+            device.extension.held.remove(irp)
+    complete(device, irp, STATUS_CANCELLED)
+
+
+def insert(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+    """A dispatch routine that queues as it should."""
+    with device.extension.queue.lock:
+        irp.mark_pending()
+        device.extension.held.append(irp)
+        irp.set_cancel_routine(cancelled)
+        taken_back = irp.cancel and irp.set_cancel_routine(None) is not None
+        if taken_back:
+            device.extension.held.remove(irp)
+    if taken_back:
+        complete(device, irp, STATUS_CANCELLED)
+    return STATUS_PENDING
+
+
+def insert_without_a_look_at_cancel(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+    with device.extension.queue.lock:
+        irp.mark_pending()
+        device.extension.held.append(irp)
+        irp.set_cancel_routine(cancelled)
+    return STATUS_PENDING
+
+
+def insert_with_mark_pending_too_late(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+    with device.extension.queue.lock:
+        device.extension.held.append(irp)
+    irp.mark_pending()
+    return STATUS_PENDING
+
+
+def serve(device: DeviceObject[Extension]) -> None:
+    """A dequeue as it should be: the cancel routine decides."""
+    with device.extension.queue.lock:
+        irp = next((irp for irp in device.extension.held if irp.set_cancel_routine(None) is not None), None)
+        if irp is not None:
+            device.extension.held.remove(irp)
+    if irp is not None:
+        complete(device, irp)
+
+
+def serve_whatever_set_cancel_routine_says(device: DeviceObject[Extension]) -> None:
+    with device.extension.queue.lock:
+        irp = device.extension.held.pop() if device.extension.held else None
+    if irp is not None:
+        irp.set_cancel_routine(None)
+        complete(device, irp)
+
+
+def cancel_against_insertion(read: Any) -> Callable[[], Race]:
+    def build() -> Race:
+        bench = Bench(read)
+        request = Request(bench.handle, "read(0)")
+
+        def check() -> None:
+            if request.irp is not None and not request.irp.cancel:
+                serve(bench.driver.device)  # the cancellation came too early to find anything
+            assert request.done, "it was cancelled, and nobody ended it"
+
+        return bench.race({"submit": lambda: bench.bridge.io.submit_read(request, 0), "cancel": request.cancel}, check)
+
+    return build
+
+
+def cancel_against_dequeue(serve_one: Callable[[DeviceObject[Extension]], None]) -> Callable[[], Race]:
+    def build() -> Race:
+        bench = Bench(insert)
+        request = bench.handle.submit_read(0)
+
+        def check() -> None:
+            assert request.status in (STATUS_SUCCESS, STATUS_CANCELLED)
+
+        return bench.race({"cancel": request.cancel, "serve": lambda: serve_one(bench.driver.device)}, check)
+
+    return build
+
+
+@pytest.mark.parametrize(("granularity", "preemptions"), [(POINTS, 2), (LINES, 1)])
+def test_a_queue_that_never_looks_at_cancel_is_found(granularity: Granularity, preemptions: int) -> None:
+    build = cancel_against_insertion(insert_without_a_look_at_cancel)
+    with pytest.raises(RaceFound, match="nobody ended it") as found:
+        explore(build, granularity=granularity, preemptions=preemptions, modules=HERE)
+    with pytest.raises(RaceFound, match="nobody ended it"):
+        replay(build, found.value.schedule, modules=HERE)
+
+
+@pytest.mark.parametrize(("granularity", "preemptions"), [(POINTS, 2), (LINES, 1)])
+def test_a_dequeue_that_ignores_a_cancellation_is_found(granularity: Granularity, preemptions: int) -> None:
+    build = cancel_against_dequeue(serve_whatever_set_cancel_routine_says)
+    with pytest.raises(RaceFound) as found:
+        explore(build, granularity=granularity, preemptions=preemptions, modules=HERE)
+    cause = found.value.__cause__
+    assert isinstance(cause, BugCheck)
+    assert cause.code == 0x44
+    assert "serve" in found.value.schedule
+
+
+@pytest.mark.parametrize(("granularity", "preemptions"), [(POINTS, 3), (LINES, 1)])
+def test_the_same_without_the_mistakes_passes(granularity: Granularity, preemptions: int) -> None:
+    for build in (cancel_against_insertion(insert), cancel_against_dequeue(serve)):
+        assert explore(build, granularity=granularity, preemptions=preemptions, modules=HERE).schedules > 50
+
+
+def test_marking_pending_too_late_is_found() -> None:
+    """Before the IRP is marked, another thread has completed it."""
+
+    def build() -> Race:
+        bench = Bench(insert_with_mark_pending_too_late)
+
+        def finish() -> None:
+            for irp in list(bench.extension.held):
+                complete(bench.driver.device, irp)
+
+        return bench.race({"submit": lambda: bench.handle.submit_read(0), "finish": finish}, lambda: None)
+
+    with pytest.raises(RaceFound, match="INCONSISTENT_IRP"):
+        explore(build)
+
+
+class CarelessRequest(Request):
+    """Looks whether it has ended, and ends then: without the token that only one can have."""
+
+    __slots__ = ()
+
+    def settle(self, status: NtStatus, information: int, data: bytes = b"") -> bool:
+        if self.done:
+            return False
+        self.status = status
+        self.information = information
+        self._announce()
+        return True
+
+
+def giving_up_against_completion(kind: type[Request]) -> Callable[[], Race]:
+    def build() -> Race:
+        bench = Bench(hold)
+        request = kind(bench.handle, "read(0)")
+        bench.bridge.io.submit_read(request, 0)
+        [irp] = bench.extension.held
+        told: list[int] = []
+        request.add_done_callback(lambda: told.append(1))
+
+        def check() -> None:
+            assert request.disowned is (request.status != STATUS_SUCCESS), f"given up, with {request.status.name}"
+            bench.bridge.machine.run_until_idle()
+            assert told == [1]
+
+        return bench.race({"complete": lambda: complete(bench.driver.device, irp), "give-up": request.disown}, check)
+
+    return build
+
+
+def test_completing_without_the_token_is_found() -> None:
+    build = giving_up_against_completion(CarelessRequest)
+    explore(build, granularity=LINES, preemptions=0, modules=HERE)
+    with pytest.raises(RaceFound, match="given up, with STATUS_SUCCESS") as found:
+        explore(build, granularity=LINES, preemptions=1, modules=HERE)
+    assert "settle" in found.value.story
+
+
+@pytest.mark.parametrize(("granularity", "preemptions"), [(POINTS, 4), (LINES, 2), (INSTRUCTIONS, 1)])
+def test_completing_with_the_token_passes(granularity: Granularity, preemptions: int) -> None:
+    explore(giving_up_against_completion(Request), granularity=granularity, preemptions=preemptions, modules=HERE)
+
+
+# -- races without drivers ---------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """A number that is not protected by anything."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add_in_two_lines(self) -> None:
+        value = self.value
+        self.value = value + 1
+
+    def add_in_one_line(self) -> None:
+        self.value += 1
+
+
+def counting(add: Callable[[Counter], None], threads: int = 2) -> Callable[[], Race]:
+    def build() -> Race:
+        counter = Counter()
+
+        def check() -> None:
+            assert counter.value == threads, f"{counter.value} of {threads} additions"
+
+        return Race({f"t{number}": lambda: add(counter) for number in range(threads)}, check)
+
+    return build
+
+
+def test_a_lost_update_between_two_lines_is_found_by_lines() -> None:
+    build = counting(Counter.add_in_two_lines)
+    explore(build, granularity=LINES, preemptions=0, modules=HERE)
+    with pytest.raises(RaceFound, match="1 of 2 additions"):
+        explore(build, granularity=LINES, preemptions=1, modules=HERE)
+
+
+def test_a_lost_update_within_a_line_is_found_by_instructions_only() -> None:
+    build = counting(Counter.add_in_one_line)
+    explore(build, granularity=LINES, preemptions=3, modules=HERE)
+    with pytest.raises(RaceFound, match="1 of 2 additions"):
+        explore(build, granularity=INSTRUCTIONS, preemptions=1, modules=HERE)
+
+
+def test_only_the_chosen_modules_are_interrupted() -> None:
+    explore(counting(Counter.add_in_two_lines), granularity=LINES, preemptions=2, modules=MODULES)
+
+
+def test_three_threads_can_lose_two_updates() -> None:
+    def build() -> Race:
+        counter = Counter()
+
+        def check() -> None:
+            assert counter.value > 1, "two updates were lost"
+
+        return Race(dict.fromkeys(("one", "two", "three"), counter.add_in_two_lines), check)
+
+    explore(build, granularity=LINES, preemptions=0, modules=HERE)
+    with pytest.raises(RaceFound):
+        explore(build, granularity=LINES, preemptions=2, modules=HERE)
+
+
+def points_in_turn(log: list[str], count: int) -> Callable[[], Race]:
+    """Two threads that pass `count` points each, and note the order in `log`."""
+
+    def build() -> Race:
+        bridge = Bridge.manual()
+        timer = Ktimer()
+        order: list[str] = []
+
+        def body(name: str) -> Callable[[], None]:
+            def run() -> None:
+                for _ in range(count):
+                    bridge.ke.cancel_timer(timer)
+                    order.append(name)
+
+            return run
+
+        def close() -> None:
+            log.append("".join(order))
+            bridge.close()
+
+        return Race({"a": body("a"), "b": body("b")}, close=close)
+
+    return build
+
+
+def test_every_order_is_tried_when_preemptions_are_plenty() -> None:
+    log: list[str] = []
+    done = explore(points_in_turn(log, 3), preemptions=6)
+    assert len(set(log)) == 20, "six choose three"
+    assert done.points["Kernel.cancel_timer"] > 0
+    assert done.longest == 6
+
+
+def test_the_bound_bounds() -> None:
+    log: list[str] = []
+    done = explore(points_in_turn(log, 3), preemptions=1)
+
+    def switches(order: str) -> int:
+        return sum(one != other for one, other in pairwise(order))
+
+    assert max(map(switches, log)) == 2, "one preemption, and one switch because the other has ended"
+    assert {order for order in set(log) if switches(order) == 1} == {"aaabbb", "bbbaaa"}
+    # The first choice, the six points at which the other can be preferred, from either start, and the rehearsal.
+    assert done.schedules == 2 + 2 * 3
+
+
+def test_random_schedules_are_drawn_from_the_seed() -> None:
+    logs: list[list[str]] = []
+    for seed in (1, 1, 2):
+        logs.append([])
+        done = explore(points_in_turn(logs[-1], 10), preemptions=0, samples=30, sample_preemptions=3, seed=seed)
+        assert done.schedules == 2 + 1 + 30
+    assert logs[0] == logs[1] != logs[2]
+
+
+def test_random_schedules_go_on_until_the_time_is_over() -> None:
+    assert explore(points_in_turn([], 3), preemptions=0, seconds=0.0).schedules == 3
+    assert explore(points_in_turn([], 3), preemptions=0, seconds=0.2).schedules > 3
+
+
+# -- locks and waits ---------------------------------------------------------------------------------------------------
+
+
+def locks_in_turn(*, same_order: bool) -> Callable[[], Race]:
+    def build() -> Race:
+        bridge = Bridge.manual()
+        first, second = bridge.ke.spin_lock(), bridge.ke.spin_lock()
+
+        def one() -> None:
+            with first, second:
+                pass
+
+        def two() -> None:
+            with first if same_order else second, second if same_order else first:
+                pass
+
+        return Race({"one": one, "two": two}, close=bridge.close)
+
+    return build
+
+
+def test_a_deadlock_is_found_and_shown_with_both_stacks() -> None:
+    with pytest.raises(RaceFound) as found:
+        explore(locks_in_turn(same_order=False))
+    assert isinstance(found.value.__cause__, Deadlock)
+    message = str(found.value)
+    assert "no thread can go on" in message
+    assert "held by two" in message and "held by one" in message
+    assert "thread one:" in message and "in one" in message
+    assert "thread two:" in message and "in two" in message
+
+
+def test_locks_in_one_order_are_no_deadlock() -> None:
+    explore(locks_in_turn(same_order=True), preemptions=3)
+    explore(locks_in_turn(same_order=True), granularity=LINES, preemptions=2)
+
+
+def test_a_lock_that_is_left_held_is_found() -> None:
+    def build() -> Race:
+        bridge = Bridge.manual()
+        return Race({"one": bridge.ke.spin_lock().acquire}, close=bridge.close)
+
+    with pytest.raises(RaceFound, match=r"there still is the lock of hilbridge\.kernel\.spinlock"):
+        explore(build)
+
+
+def waits(came: list[bool], timeout: float) -> Callable[[], Race]:
+    def build() -> Race:
+        bridge = Bridge.manual()
+        event = Kevent()
+
+        def wait() -> None:
+            came.append(bridge.ke.wait_for_single_object(event, timeout))
+
+        return Race({"wait": wait, "set": event.set}, close=bridge.close)
+
+    return build
+
+
+def test_a_short_time_out_comes_and_does_not_come() -> None:
+    came: list[bool] = []
+    explore(waits(came, 0.05))
+    assert set(came) == {True, False}
+
+
+def test_a_long_time_out_waits_for_the_others() -> None:
+    came: list[bool] = []
+    explore(waits(came, 30.0))
+    assert set(came) == {True}
+
+
+def test_who_waits_alone_turns_the_crank() -> None:
+    def build() -> Race:
+        bridge = Bridge.manual()
+        event = Kevent()
+
+        def wait() -> None:
+            bridge.ke.queue_work_item(event.set)  # type: ignore[arg-type]
+            assert bridge.ke.wait_for_single_object(event, 30.0)
+            assert not bridge.ke.wait_for_single_object(Kevent(), 30.0)
+            with pytest.raises(Deadlock, match="nothing is left"):
+                bridge.ke.wait_for_single_object(Kevent(), None)
+
+        return Race({"wait": wait, "other": lambda: None}, close=bridge.close)
+
+    explore(build)
+
+
+def test_locks_of_the_bridge_may_be_taken_again_where_they_are_made_for_it() -> None:
+    def build() -> Race:
+        bridge = Bridge.manual()
+
+        def look() -> None:
+            with bridge._lock:
+                assert bridge.devices() == []
+
+        return Race({"one": look, "two": look}, close=bridge.close)
+
+    explore(build, granularity=LINES, modules=(*HERE, "hilbridge.bridge"))
+
+
+# -- how a failure is told ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_thread_raises_is_the_cause() -> None:
+    error = ValueError("of the driver")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(RaceFound, match="ValueError: of the driver") as found:
+        explore(lambda: Race({"one": fail, "two": lambda: None}))
+    assert found.value.__cause__ is error
+
+
+def test_the_story_says_who_was_stopped_where() -> None:
+    with pytest.raises(RaceFound) as found:
+        explore(counting(Counter.add_in_two_lines), granularity=LINES, preemptions=1, modules=HERE)
+    assert found.value.schedule.startswith("lines: ")
+    assert "t0 passes" in found.value.story
+    assert "in add_in_two_lines: self.value = value + 1); t1 goes on" in found.value.story
+
+
+def test_replay_does_it_again_and_only_that() -> None:
+    build = counting(Counter.add_in_two_lines)
+    with pytest.raises(RaceFound) as found:
+        explore(build, granularity=LINES, preemptions=1, modules=HERE)
+    with pytest.raises(RaceFound) as again:
+        replay(build, found.value.schedule, modules=HERE)
+    assert (again.value.schedule, again.value.story) == (found.value.schedule, found.value.story)
+    replay(build, "lines:", modules=HERE)
+    replay(build, "lines: free0=t1", modules=HERE)
+
+
+@pytest.mark.parametrize("text", ["", "words: 1=a", "lines: 1", "lines: a=b=c"])
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(UsageFault, match="is not a schedule"):
+        replay(counting(Counter.add_in_two_lines), text)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b"])
+def test_names_that_would_not_fit_into_a_schedule_are_refused(name: str) -> None:
+    with pytest.raises(UsageFault, match="without spaces"):
+        Race({name: lambda: None})
+
+
+def test_a_race_that_goes_another_way_each_time_is_reported() -> None:
+    runs: list[int] = []
+
+    def build() -> Race:
+        runs.append(1)
+        bridge = Bridge.manual()
+        few = len(runs) > 3
+
+        def body() -> None:
+            for _ in range(1 if few else 5):
+                bridge.ke.cancel_timer(Ktimer())
+
+        return Race({"one": body, "two": body}, close=bridge.close)
+
+    with pytest.raises(RaceFound, match="went another way") as found:
+        explore(build, preemptions=1)
+    assert isinstance(found.value.__cause__, InternalFault)
+
+
+def test_a_thread_that_hangs_elsewhere_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baton, "SCHEDULE_SECONDS", 0.1)
+    let_go = threading.Event()
+    with pytest.raises(RaceFound, match="not under the scheduler's control") as found:
+        explore(lambda: Race({"one": lambda: let_go.wait(30), "two": lambda: None}))
+    assert "thread one:" in str(found.value)
+    let_go.set()  # and the thread ends: whoever watches over this test sees to that
+
+
+def test_a_failure_gives_up_the_threads_that_are_stopped() -> None:
+    """Thread one waits for ever for a lock that two keeps: both end, with their `finally` clauses run."""
+    left: list[str] = []
+
+    def build() -> Race:
+        bridge = Bridge.manual()
+        first, second = bridge.ke.spin_lock(), bridge.ke.spin_lock()
+
+        def body(name: str, locks: tuple[SpinLock, SpinLock]) -> None:
+            try:
+                with locks[0], locks[1]:
+                    pass
+            finally:
+                left.append(name)
+
+        return Race(
+            {"one": lambda: body("one", (first, second)), "two": lambda: body("two", (second, first))},
+            close=bridge.close,
+        )
+
+    with pytest.raises(RaceFound):
+        explore(build)
+    assert left.count("one") == left.count("two")
+
+
+def test_every_race_that_was_built_is_closed() -> None:
+    built: list[int] = []
+    closed: list[int] = []
+
+    def build() -> Race:
+        number = len(built)
+        built.append(number)
+        counter = Counter()
+
+        def check() -> None:
+            assert counter.value == 2
+
+        return Race(dict.fromkeys("ab", counter.add_in_two_lines), check, lambda: closed.append(number))
+
+    with pytest.raises(RaceFound):
+        explore(build, granularity=LINES, modules=HERE)
+    assert closed == built
+
+
+def test_a_race_that_does_not_close_well_fails() -> None:
+    def close() -> None:
+        raise OSError("still in use")
+
+    with pytest.raises(RaceFound, match="still in use"):
+        explore(lambda: Race({"one": lambda: None}, close=close))
+
+
+# -- putting back ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """Everything that is hooked during an exploration is as it was afterwards."""
+
+    def look() -> list[object]:
+        classes: list[type] = [IrpRoutines, CancelRoutines, Irp, SpinLock, Kernel, ManualMachine]
+        modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("hilbridge.")]
+        return [dict(vars(one)) for one in classes] + [vars(module).get("threading") for module in modules]
+
+    Bridge.manual().close()  # imports what it needs
+    before = look()
+    yield
+    assert look() == before
+    assert gc.isenabled()
+    assert sys.gettrace() is None or "pytest" not in repr(sys.gettrace())
+
+
+@pytest.mark.usefixtures("untouched")
+def test_nothing_is_left_in_the_product() -> None:
+    explore(locks_in_turn(same_order=True))
+    explore(locks_in_turn(same_order=True), granularity=LINES, preemptions=1)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_nothing_is_left_in_the_product_by_a_failure() -> None:
+    with pytest.raises(RaceFound):
+        explore(locks_in_turn(same_order=False))
+
+
+def test_outside_of_an_exploration_the_bridge_is_the_usual_one() -> None:
+    explore(locks_in_turn(same_order=True))
+    bridge = Bridge.manual()
+    try:
+        lock = bridge.ke.spin_lock()
+        assert type(lock._lock) is type(threading.Lock())
+    finally:
+        bridge.close()
+
+
+def test_an_exploration_says_what_it_has_done() -> None:
+    done = explore(locks_in_turn(same_order=True), preemptions=1)
+    assert isinstance(done, Exploration)
+    assert done.schedules > 5
+    assert done.points["SpinLock.acquire"] > done.schedules
+    assert 0 < done.longest < 100
