@@ -31,21 +31,27 @@ class CancelRoutines(IoBase):
                 irp.cancel_routine,
                 hint="clear the cancel routine, then complete",
             )
-        location = irp.current_location
-        device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
+        # Said before anything is looked at: an IRP that nobody has yet may be given to a driver meanwhile. Then that driver,
+        # which looks when it has set its cancel routine, sees it; said later, neither of us would see the other.
+        irp.cancel = True
+        device = self._holder(irp)
         if device is None:
-            irp.cancel = True
             return False
         lock = device.device_stack.cancel_lock
         irql = self.ke.irql
         lock.acquire()
-        irp.cancel = True
         routine = irp.set_cancel_routine(None)
         if routine is None:
             lock.release()
             return False
-        self.run_cancel_routine(device, irp, routine, irql)
+        # Meanwhile the IRP may have gone down the stack. Now that we have the routine it stays with the driver that set it.
+        self.run_cancel_routine(self._holder(irp) or device, irp, routine, irql)
         return True
+
+    @staticmethod
+    def _holder(irp: Irp) -> DeviceObject[Any] | None:
+        location = irp.current_location
+        return irp.stack[location - 1].device_object if location <= irp.stack_count else None
 
     def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
         """Call a cancel routine that has been taken, with the cancel lock held, and check that it has let go of the lock.

@@ -496,6 +496,7 @@ def work_per_byte(total: int, sizes: Sequence[int], patterns: Sequence[Pattern[s
     return matcher.scanned / total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [(1,), (64,), (4096,), (1, 4096, 3, 700), (100_000,)],

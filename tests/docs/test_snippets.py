@@ -9,6 +9,8 @@ import pytest
 from hilbridge.files.fixture import load_fixture
 from tests.docs.mdkit import PAGES, TOP, Block, blocks, check_syntax, run_page
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = ("python", "console")
 LANGUAGES = {*RUN, "text", "yaml", "toml", "mermaid", "sh", "dockerfile"}

@@ -24,6 +24,8 @@ from hilbridge.model.hardware import (
 from tests.hal.halkit import PATIENCE, SETTINGS, FakePin, descriptors, hear, is_readable, say
 from tests.hal.rfc2217_server import Rfc2217Server, open_it, stuff
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 

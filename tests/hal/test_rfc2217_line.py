@@ -33,6 +33,8 @@ from hilbridge.model.hardware import (
 from tests.hal.halkit import PATIENCE, SETTINGS, FakePin, descriptors, hear, is_readable, say
 from tests.hal.rfc2217_server import PickyPort, Rfc2217Server, open_it, stuff
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 
 def is_done(remote: Rfc2217Line) -> None:
     """Return when all that the remote was asked to do has been done: a setting takes its turn like everything else."""

@@ -300,6 +300,45 @@ def disowning_against_completion_through_a_filter() -> Race:
     return bench.race({"disown": request.disown, "complete": lambda: end(bench.device, irp)}, seen_once)
 
 
+def _own_queue(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+    """A dispatch routine with a cancel routine of its own, which needs to be called with the driver's own device."""
+
+    def cancelled(its_device: DeviceObject[Any] | None, irp: Irp) -> None:
+        device.io.release_cancel_spin_lock(device)
+        with device.extension.queue.lock:
+            device.extension.held.remove(irp)
+        assert its_device is device, f"the cancel routine of {device!r} was called with {its_device!r}"
+        complete(device, irp, STATUS_CANCELLED)
+
+    with device.extension.queue.lock:
+        irp.mark_pending()
+        device.extension.held.append(irp)
+        irp.set_cancel_routine(cancelled)
+        taken_back = irp.cancel and irp.set_cancel_routine(None) is not None
+        if taken_back:
+            device.extension.held.remove(irp)
+    if taken_back:
+        complete(device, irp, STATUS_CANCELLED)
+    return STATUS_PENDING
+
+
+@race
+def cancel_against_a_way_down_the_stack() -> Race:
+    """Wherever the IRP is on its way: either its driver sees the cancellation, or the cancellation sees its driver."""
+    bench = Bench(_own_queue, above=_watcher())
+    request = Request(bench.handle, "read(0)")
+
+    def ended_if_asked() -> None:
+        assert request.irp is not None
+        if request.irp.cancel:
+            assert request.done, "it was cancelled, and nobody has ended it"
+            assert request.status == STATUS_CANCELLED
+        else:
+            assert request.cancel()
+
+    return bench.race({"submit": lambda: bench.io.submit_read(request, 0), "cancel": request.cancel}, ended_if_asked)
+
+
 # -- StartIo -------------------------------------------------------------------------------------------------------------
 
 
@@ -359,8 +398,15 @@ def cancel_of_a_packet_against_its_insertion() -> Race:
     bench.read(STATUS_SUCCESS)
     request = Request(bench.handle, "read(0)")
     bench.requests.append((request, (STATUS_SUCCESS, STATUS_CANCELLED)))
+
+    def not_left_waiting() -> None:
+        assert request.irp is not None
+        assert request.done or not request.irp.cancel, "it was cancelled, and waits for the hardware all the same"
+
     return bench.race(
-        {"submit": lambda: bench.io.submit_read(request, 0), "cancel": request.cancel}, lambda: _idle(bench)
+        {"submit": lambda: bench.io.submit_read(request, 0), "cancel": request.cancel},
+        not_left_waiting,
+        lambda: _idle(bench),
     )
 
 

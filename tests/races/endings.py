@@ -161,7 +161,7 @@ def close_and_another_writer_against_a_whole_write() -> Race:
             port.write_now(b"EF", other)
 
     def order() -> None:
-        assert port.line.sent in (b"EF", b"abEF"), f"sent {bytes(port.line.sent)!r}"
+        assert bytes(port.line.sent) in (b"EF", b"abEF"), f"sent {bytes(port.line.sent)!r}"
 
     return port.race({"close": close_and_open, "app": lambda: port.write_now(b"ab")}, order)
 

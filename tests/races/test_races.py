@@ -13,6 +13,7 @@ SMALL = (
     "disowning_against_completion",
     "disowning_against_completion_of_data",
     "disowning_against_completion_through_a_filter",
+    "cancel_against_a_way_down_the_stack",
     "insertion_of_a_dpc_against_itself",
     "setting_a_timer_against_its_expiry",
     "cancelling_a_timer_against_its_expiry",

@@ -19,6 +19,8 @@ from hilbridge.testing.peers.board import BoardPeer
 from hilbridge.testing.peers.source import source_data
 from tests.testing.port_client import LONG, SHORT, board_file, client, ends, process_handle
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 # ------------------------------------------------------------------------------------------------------------- echo
 
 

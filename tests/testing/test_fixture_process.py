@@ -26,6 +26,8 @@ from hilbridge.testing.fixture import RunningFixture, start_fixture
 from hilbridge.testing.peers.base import spoken
 from tests.testing.port_client import LONG, SHORT, board_file, client, ends, process_handle
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 # ----------------------------------------------------------------------------------------------------- control channel
 
 

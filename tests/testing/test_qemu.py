@@ -14,6 +14,8 @@ from hilbridge.model.errors import DeviceFault, DeviceGone, DeviceTimeout, Hilbr
 from hilbridge.testing import qemu
 from hilbridge.testing.qemu import start_uboot
 
+pytestmark = pytest.mark.slow  # whole processes, or the far end's own times: not for the quick loop
+
 TOP = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 
