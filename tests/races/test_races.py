@@ -22,6 +22,7 @@ SMALL = (
 """Races of so few lines that all pairs of them can be tried."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RACES)
 def test_every_order_of_the_named_points(name: str, seed: int) -> None:
     """All schedules with two preemptions; of three threads all with one, and some with two."""
@@ -41,16 +42,19 @@ def test_stopped_at_every_line(name: str, seed: int) -> None:
         explore_race(name, granularity=Granularity.LINES, preemptions=0, samples=300, sample_preemptions=2, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_stopped_at_every_pair_of_lines(name: str) -> None:
     explore_race(name, granularity=Granularity.LINES, preemptions=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_stopped_at_every_instruction(name: str) -> None:
     explore_race(name, granularity=Granularity.INSTRUCTIONS, preemptions=1)
 
 
+@pytest.mark.slow
 def test_every_named_point_is_passed() -> None:
     """A routine that is not on the way any more would make a named point an empty promise."""
     passed: set[str] = set()
