@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 from hilbridge.bridge.arguments import as_bytes, check_settings, length, nanoseconds
 from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request
 from hilbridge.bridge.translate import fault_of, from_nt_status
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import DO_STREAM_READ, FO_CLEANUP_COMPLETE, IrpMajor
 from hilbridge.model.errors import (
@@ -251,8 +254,21 @@ class Handle:
         return self._modem_status(MSR_DCD)
 
     def set_break(self, on: bool) -> None:
-        """Hold the line in the break state, or let it go. For a break of a certain length see the how-to on timing."""
+        """Hold the line in the break state, or let it go; behind what has been written."""
         self.ioctl(ser.IOCTL_SERIAL_SET_BREAK_ON if on else ser.IOCTL_SERIAL_SET_BREAK_OFF)
+
+    def send_break(self, duration: float = 0.25) -> None:
+        """A break of that many seconds (pyserial's default), behind what has been written."""
+        length_ns = nanoseconds(duration)
+        if length_ns is None:
+            raise UsageFault(f"send_break({duration!r}): a break has an end; set_break(True) begins one that has none")
+        self.set_break(True)
+        over = Kevent()
+        try:
+            self._ke.set_timer(Ktimer(), relative_ms(length_ns / 1e6), dpc=Kdpc(_signal, over))
+            self._ke.wait_for_single_object(over, None)
+        finally:
+            self.set_break(False)
 
     @property
     def in_waiting(self) -> int:
@@ -462,6 +478,10 @@ class Handle:
     def _removal_status(self, request: Request) -> Any:
         removed = self.file.device_object.device_stack.removed
         return removed.status if removed is not None else request.status
+
+
+def _signal(_dpc: Kdpc, event: Kevent, _a: object, _b: object) -> None:
+    event.set()
 
 
 _CONTROL_NAMES = {value: name for name, value in vars(ser).items() if name.startswith("IOCTL_")}

@@ -277,6 +277,24 @@ def test_break(port: Port) -> None:
     assert not port.line.break_on
 
 
+def test_break_of_a_certain_length(port: Port) -> None:
+    states: list[tuple[bool, float]] = []
+
+    class Watched(VirtualLine):
+        def set_break(self, on: bool) -> None:
+            states.append((on, handle.now()))
+            super().set_break(on)
+
+    line = Watched("virtual:watched")
+    with port.bridge.open(port.bridge.plug(line)) as handle:
+        began = handle.now()
+        handle.send_break(0.1)
+        assert states == [(True, began), (False, pytest.approx(began + 0.1))]
+        with pytest.raises(UsageFault, match="end"):
+            handle.send_break(float("inf"))
+        assert not line.break_on
+
+
 class Bare(VirtualLine):
     """A line like a pty's: no modem lines, no break."""
 
