@@ -20,9 +20,10 @@ from pathlib import Path
 
 from hilbridge.hal import locks
 from hilbridge.hal.oserrors import OPEN, REFUSALS, fault_from, not_a_port
+from hilbridge.hal.pinned import PinnedLine
 from hilbridge.hal.pyserial import check_settings, serial, store_settings
 from hilbridge.model.errors import DeviceFault, DeviceGone, DeviceUnsupported
-from hilbridge.model.hardware import MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, InterruptPin, LineSettings
+from hilbridge.model.hardware import MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, LineSettings
 from hilbridge.model.status import STATUS_DEVICE_BUSY
 
 _MSR = (
@@ -215,7 +216,7 @@ def _has_modem_lines(fd: int) -> bool:
     return True
 
 
-class SerialLine:
+class SerialLine(PinnedLine):
     """An open port. Made by `open_serial_line`.
 
     Reading, writing and the modem lines may be used by several threads at once, as a UART's registers may; `configure`
@@ -223,9 +224,10 @@ class SerialLine:
     somebody else's the next moment. (`close` forgets it before it closes it, so a call *after* it fails cleanly.)
     """
 
-    __slots__ = ("_fd", "_modem", "_pid", "_pin", "_port", "name", "settings")
+    __slots__ = ("_fd", "_modem", "_pid", "_port", "name", "settings")
 
     def __init__(self, name: str, port: _Port, fd: int, settings: LineSettings, *, has_modem_lines: bool) -> None:
+        super().__init__()
         self.name = name
         self.settings = settings
         """What the port is programmed to."""
@@ -233,7 +235,6 @@ class SerialLine:
         self._fd = fd
         self._modem = has_modem_lines
         self._pid = os.getpid()
-        self._pin: InterruptPin | None = None
 
     def __repr__(self) -> str:
         return f"<SerialLine {self.name} fd={self._fd}>"
@@ -253,20 +254,6 @@ class SerialLine:
     def fileno(self) -> int:
         """The port's descriptor; -1 once closed."""
         return self._fd
-
-    def connect(self, pin: InterruptPin) -> None:
-        self._pin = pin
-
-    def enable_interrupts(self, causes: int) -> None:
-        if self._pin is not None:
-            self._pin.enable(causes)
-
-    def causes(self) -> int:
-        return self._pin.take() if self._pin is not None else 0
-
-    def asserted(self) -> bool:
-        """Never: the selector asks the descriptor again."""
-        return False
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 

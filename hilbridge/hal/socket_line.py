@@ -16,9 +16,10 @@ import time
 
 from hilbridge.hal.monikers import CONNECT_TIMEOUT, host_and_port
 from hilbridge.hal.oserrors import OPEN, fault_from
+from hilbridge.hal.pinned import PinnedLine
 from hilbridge.hal.pyserial import check_settings
 from hilbridge.model.errors import DeviceFault, DeviceGone, DeviceNotFound, DeviceUnsupported
-from hilbridge.model.hardware import InterruptPin, LineSettings
+from hilbridge.model.hardware import LineSettings
 
 _WORD = struct.Struct("I")
 
@@ -67,20 +68,20 @@ def watch_over(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
-class SocketLine:
+class SocketLine(PinnedLine):
     """A TCP connection. Made by `open_socket_line`. The rules for threads are those of `SerialLine`."""
 
-    __slots__ = ("_pid", "_pin", "_socket", "name", "settings")
+    __slots__ = ("_pid", "_socket", "name", "settings")
 
     has_modem_lines = False
 
     def __init__(self, name: str, connection: socket.socket, settings: LineSettings) -> None:
+        super().__init__()
         self.name = name
         self.settings = settings
         """What was asked for. Nothing here is programmed with it."""
         self._socket = connection
         self._pid = os.getpid()
-        self._pin: InterruptPin | None = None
 
     def __repr__(self) -> str:
         return f"<SocketLine {self.name} fd={self._socket.fileno()}>"
@@ -90,20 +91,6 @@ class SocketLine:
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
         return self._socket.fileno()
-
-    def connect(self, pin: InterruptPin) -> None:
-        self._pin = pin
-
-    def enable_interrupts(self, causes: int) -> None:
-        if self._pin is not None:
-            self._pin.enable(causes)
-
-    def causes(self) -> int:
-        return self._pin.take() if self._pin is not None else 0
-
-    def asserted(self) -> bool:
-        """Never: the selector asks the descriptor again."""
-        return False
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
