@@ -475,11 +475,13 @@ class Bridge:
 
     # -- faults and the end --------------------------------------------------------------------------------------------
 
-    def _on_fault(self, device: DeviceObject[Any] | None, _fault: HilbridgeError) -> None:
+    def _on_fault(self, device: DeviceObject[Any] | None, fault: HilbridgeError) -> None:
         """A driver is broken: its requests end now, whatever it holds. The other stacks do not notice."""
         # Called at any IRQL, by whoever was running the driver: no lock of ours is taken here.
         for node in list(self._nodes.values()):
             if device is None or device.device_stack is node.pdo.device_stack:
+                if device is None and node.pdo.device_stack.fault is None:
+                    node.pdo.device_stack.fault = fault  # the poller has died: nobody's interrupts are heard any more
                 if node.pin is not None:
                     self.ke.machine.silence_pin(node.pin)
                 self.io.fail_stack(node.pdo)
