@@ -36,7 +36,7 @@ def test_a_request_that_waits_ends_and_later_ones_are_refused(timeout: float | N
                 lambda: bridge.open("COM1"),
             ]
             for call in refused:
-                with pytest.raises(InternalFault, match="poller died.*a mistake of ours"):
+                with pytest.raises(InternalFault, match=r"poller died.*a mistake of ours"):
                     call()
     finally:
         bridge.close()

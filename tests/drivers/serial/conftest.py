@@ -26,3 +26,9 @@ def make_port() -> Iterator[Callable[..., Port]]:
 @pytest.fixture
 def port(make_port: Callable[..., Port]) -> Port:
     return make_port()
+
+
+@pytest.fixture
+def tight(make_port: Callable[..., Port]) -> Port:
+    """A port whose far end has room for nothing yet."""
+    return make_port(room=0)

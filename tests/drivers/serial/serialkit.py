@@ -11,6 +11,7 @@ from hilbridge import Bridge, Handle, Request
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.model import ntddser as ser
+from hilbridge.model.codes import IrpMajor
 from hilbridge.model.errors import HilbridgeError
 from hilbridge.model.hardware import LineSettings
 from hilbridge.model.status import NtStatus
@@ -128,6 +129,17 @@ def fault_of(request: Request) -> HilbridgeError:
     except HilbridgeError as fault:
         return fault
     raise AssertionError(f"{request!r} did not fail: {data!r}")
+
+
+def flush(port: Port) -> Request:
+    """Start a flush and go on."""
+    request = Request(port.handle, "flush")
+    port.bridge.io.submit_simple(request, IrpMajor.FLUSH_BUFFERS)
+    return request
+
+
+def sent(port: Port) -> bytes:
+    return bytes(port.line.sent)
 
 
 def settings(baudrate: int = 115200, bytesize: int = 8, parity: str = "N", stopbits: float = 1) -> LineSettings:
