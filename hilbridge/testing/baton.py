@@ -8,6 +8,9 @@ A *schedule* is the list of decisions about who gets the baton. There are two ki
 
 What is not forced takes its default: go on, or else the first thread that can. So a schedule is named by its forced
 decisions alone, and the same ones give the same run again.
+
+The threads are: the *test*, which builds the race, waits until it is over, and checks it; the *racers*; and the *servants*,
+threads that the bridge has started for itself, such as its poller. Decisions are made while the racers run.
 """
 
 from __future__ import annotations
@@ -28,11 +31,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hilbridge.model.errors import Deadlock, InternalFault
 
 if TYPE_CHECKING:
-    from hilbridge.testing.hooks import CooperativeLock
+    from hilbridge.kernel.clock import VirtualClock
+    from hilbridge.testing.standins import CooperativeLock
 
 SCHEDULE_SECONDS = 20.0
 """A schedule takes milliseconds. One that takes this long hangs in something that hands no baton on."""
 HERE = str(Path(__file__).parent)
+THE_TEST = "the test"
 
 
 class Granularity(Enum):
@@ -64,7 +69,7 @@ class Unwound(BaseException):
 
 
 class Actor:
-    """One thread of a race. The thread is kept from schedule to schedule."""
+    """A thread under the scheduler. It is kept from schedule to schedule."""
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         self.name = name
@@ -77,6 +82,8 @@ class Actor:
         self.ready: Callable[[], bool] | None = None
         """Set while it waits: whether what it waits for is there."""
         self.why = ""
+        self.due: int | None = None
+        """When its wait times out (nanoseconds on the virtual clock)."""
         self.may_time_out = False
         self.may_crank = False
         self.go = Go.READY
@@ -96,6 +103,9 @@ class Scheduler:
         self.granularity = granularity
         self._tracer = None if granularity is Granularity.POINTS else _Tracer(self, modules)
         self.actors: list[Actor] = []
+        """Those of this schedule: the test, then the racers, then the servants in the order of their start."""
+        self._pool: dict[str, Actor] = {}
+        self._racers: list[Actor] = []
         self.current: Actor | None = None
         """Who has the baton; None between schedules."""
         self.active = False
@@ -107,6 +117,11 @@ class Scheduler:
         self.passed: Counter[str] = Counter()
         """Named point -> how often it was passed, over all schedules."""
         self.locks: list[CooperativeLock] = []
+        """All that were made in this schedule."""
+        self.clocks: list[VirtualClock] = []
+        """All that were made in this schedule: time passes on all of them at once."""
+        self.stood_still = 0
+        """Virtual time (nanoseconds) that has passed because nobody could go on but by a time-out."""
         self.decisions: list[Decision] = []
         """What could have been decided otherwise after the last forced decision."""
         self.used: set[str] = set()
@@ -125,27 +140,14 @@ class Scheduler:
 
     # -- one schedule ------------------------------------------------------------------------------------------------
 
-    def run(
-        self, threads: Mapping[str, Callable[[], object]], forced: Mapping[str, str], preemptions: int
-    ) -> BaseException | None:
-        """Run the bodies under the forced decisions (key -> thread); returns what went wrong, if anything did.
-
-        With more `preemptions` than are forced, the decisions behind the last forced one are noted.
-        """
-        if [actor.name for actor in self.actors] != list(threads):
-            self.dismiss()
-            self.actors = [Actor(name, self) for name in threads]
-        for actor in self.actors:
-            actor.body = threads[actor.name]
-            actor.error = actor.ready = None
-            actor.finished = False
-        self._forced, self._to_come, self.used, self._left = forced, set(forced), set(), preemptions
-        self.points = self._since = self._free = 0
-        self.decisions = []
+    def run(self, body: Callable[[], object]) -> BaseException | None:
+        """Run one schedule: `body` is the test, and calls `race` once. Returns what went wrong, if anything did."""
+        self.actors, self._racers = [], []
+        self.locks.clear()
+        self.clocks.clear()
+        self.active = False
         self._aborting, self._failure = False, None
-        self.active = preemptions > 0
-        self._quieten()
-        self.current = (self._choose() or (self.actors[0], Go.READY))[0]
+        self.current = self.spawn(THE_TEST, body)
         self.current.gate.release()
         try:
             over = self._over.acquire(timeout=SCHEDULE_SECONDS)
@@ -160,7 +162,60 @@ class Scheduler:
             self._abandon()
         self.active = False
         self.current = None
-        return self._failure or next((a.error for a in self.actors if a.error is not None), None)
+        # A servant that raises has been heard already: its bridge latches that.
+        return self._failure or next((a.error for a in (*self._racers, *self.actors[:1]) if a.error is not None), None)
+
+    def spawn(self, name: str, body: Callable[[], object]) -> Actor:
+        """A new actor, which gets the baton when somebody hands it over."""
+        while name in self._pool and not self._pool[name].finished:
+            name += "'"
+        actor = self._pool.get(name)
+        if actor is None:
+            actor = self._pool[name] = Actor(name, self)
+        actor.body = body
+        actor.error = actor.ready = None
+        actor.finished = False
+        self.actors.append(actor)
+        return actor
+
+    def race(
+        self, threads: Mapping[str, Callable[[], object]], forced: Mapping[str, str], preemptions: int
+    ) -> BaseException | None:
+        """Run the racers to their end, under the forced decisions (key -> thread); returns what one of them raised.
+
+        With more `preemptions` than are forced, the decisions behind the last forced one are noted.
+        """
+        self._forced, self._to_come, self.used, self._left = forced, set(forced), set(), preemptions
+        self.points = self._since = self._free = self.stood_still = 0
+        self.decisions = []
+        self._quieten()
+        servants, self.actors = self.actors[1:], self.actors[:1]
+        self._racers = [self.spawn(name, body) for name, body in threads.items()]
+        self.actors += servants
+        self.active = preemptions > 0
+        self.block(self._race_is_over, "for the race")
+        self.active = False
+        return next((actor.error for actor in self._racers if actor.error is not None), None)
+
+    def names(self) -> list[str]:
+        """Whom a decision can name: the racers and the servants of the last schedule."""
+        return [actor.name for actor in self.actors[1:]]
+
+    def _race_is_over(self) -> bool:
+        return all(actor.finished for actor in self._racers)
+
+    def settle(self) -> None:
+        """Let the others go on until all of them wait."""
+        self.block(lambda: False, "for the others to settle", may_crank=True, due=-1)
+
+    def pass_time(self, until: int) -> None:
+        """It is `until` now (nanoseconds)."""
+        for clock in self.clocks:
+            clock.advance_to(until)
+
+    def now(self) -> int:
+        """What the virtual clocks show (nanoseconds)."""
+        return max((clock.now() for clock in self.clocks), default=0)
 
     def work(self, actor: Actor) -> None:
         """The loop of an actor's thread."""
@@ -192,6 +247,8 @@ class Scheduler:
             self._tell(actor, "has ended", None)
             self._over.release()
             return
+        if actor is self.actors[0] and actor.error is not None:
+            self._aborting = True  # the race has failed, and the servants will not be told to end any more
         choice = None if self._aborting else self._choose()
         if choice is None:
             if not self._aborting:
@@ -213,11 +270,11 @@ class Scheduler:
 
     def dismiss(self) -> None:
         """End the threads."""
-        for actor in self.actors:
+        for actor in self._pool.values():
             actor.dismissed = True
             actor.gate.release()
             actor.thread.join(SCHEDULE_SECONDS)
-        self.actors = []
+        self._pool.clear()
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
@@ -243,18 +300,26 @@ class Scheduler:
         self._tell(me, f"is stopped at {label}", to)
         self._switch(me, to, Go.READY if to.ready is None or to.ready() else Go.TIMED_OUT)
 
-    def block(self, ready: Callable[[], bool], why: str, *, may_time_out: bool, may_crank: bool) -> Go:
+    def block(
+        self,
+        ready: Callable[[], bool],
+        why: str,
+        *,
+        due: int | None = None,
+        may_time_out: bool = False,
+        may_crank: bool = False,
+    ) -> Go:
         """The calling actor cannot go on until `ready()`; returns why it may after all.
 
-        `may_time_out`: it may be decided at any moment that it has waited long enough. `may_crank`: when nobody can go on, it
-        can make something happen.
+        `may_crank`: it goes on when nobody else can; of several, the one whose wait is `due` first. `may_time_out`: it may be
+        decided at any moment that it has waited long enough.
         """
         me = self.current
         if me is None:
             raise InternalFault(f"no thread of the race is running, and this would wait for ever: {why}")
         if self._aborting:
             raise Unwound
-        me.ready, me.why, me.may_time_out, me.may_crank = ready, why, may_time_out, may_crank
+        me.ready, me.why, me.due, me.may_time_out, me.may_crank = ready, why, due, may_time_out, may_crank
         try:
             choice = self._choose()
             if choice is None:
@@ -280,8 +345,9 @@ class Scheduler:
                     choices.append((actor, Go.READY))
                 elif actor.may_time_out:
                     late.append((actor, Go.TIMED_OUT))
-        choices += late if choices else [(a, Go.STILL) for a in self.actors if not a.finished and a.may_crank]
-        if len(choices) < 2:
+        choices += late if choices else self._who_can_crank()
+        # The test comes first: it goes on as soon as the race is over, and whatever happens then is no part of the race.
+        if len(choices) < 2 or choices[0][0] is self.actors[0]:
             return choices[0] if choices else None
         key = f"free{self._free}"
         self._free += 1
@@ -292,6 +358,11 @@ class Scheduler:
         if not self._to_come:
             self.decisions.append(Decision(key, tuple(actor.name for actor, _ in choices[1:]), 0))
         return choices[0]
+
+    def _who_can_crank(self) -> list[tuple[Actor, Go]]:
+        able = [actor for actor in self.actors if not actor.finished and actor.may_crank]
+        first = min((actor.due or 0 for actor in able), default=0)
+        return [(actor, Go.STILL) for actor in able if (actor.due or 0) == first]
 
     def _came_to(self, key: str, *, used: bool) -> None:
         if used:
@@ -316,11 +387,11 @@ class Scheduler:
         """Let go of threads that cannot be brought to an end in an orderly way."""
         self._aborting = True
         self.active = False
-        for actor in self.actors:
+        for actor in self._pool.values():
             actor.dismissed = True
             if actor is not self.current:
                 actor.gate.release()
-        self.actors = []
+        self._pool.clear()
 
     def _stacks(self) -> str:
         frames = sys._current_frames()

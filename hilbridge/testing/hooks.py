@@ -1,8 +1,7 @@
-"""How the scheduler of `hilbridge.testing.baton` gets into a bridge: named points, locks, and waits.
+"""How the scheduler of `hilbridge.testing.baton` gets into the bridge, for the time of an exploration, and out again.
 
-Everything is put in for the time of an exploration and taken out again; the product knows nothing of it. It works for
-bridges that are made meanwhile: their locks are made by the stand-in. Conditions, semaphores and `threading.Event` are not
-replaced; the manual bridge has none.
+The product knows nothing of it. It works for bridges that are made meanwhile: their locks, threads and pollers are those of
+`hilbridge.testing.standins`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,16 @@ import functools
 import gc
 import importlib
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
+from hilbridge.kernel.clock import VirtualClock
 from hilbridge.kernel.manual import ManualMachine
 from hilbridge.model.errors import Deadlock, InternalFault
 from hilbridge.testing.baton import Go, Granularity, Scheduler
+from hilbridge.testing.standins import PATIENCE, stand_ins
 
 NAMED_POINTS: Mapping[str, str] = {
     "hilbridge.iomgr.irps:IrpRoutines": "call_driver+ complete_request finish",
@@ -34,82 +35,6 @@ NAMED_POINTS: Mapping[str, str] = {
 Between most exits and the next entry lies nothing that another thread could see. Where a routine decides something (who got
 the lock, the token, the cancel routine) that is not so, and the exit is a point of its own.
 """
-
-PATIENCE = 1_000_000_000
-"""Nanoseconds. A wait with a shorter time-out may time out at any moment, one with a longer only when all is still."""
-
-
-class CooperativeLock:
-    """`threading.Lock` or `RLock` for code under the baton: a thread that finds it taken hands the baton on."""
-
-    __slots__ = ("_count", "_made_at", "_reentrant", "_scheduler", "holder")
-
-    def __init__(self, scheduler: Scheduler, made_at: str, *, reentrant: bool) -> None:
-        self._scheduler = scheduler
-        self._made_at = made_at
-        self._reentrant = reentrant
-        self._count = 0
-        self.holder: str | None = None
-        """Name of the thread that has it."""
-        scheduler.locks.append(self)
-
-    def __repr__(self) -> str:
-        return f"the lock of {self._made_at}" + (f", held by {self.holder}" if self._count else "")
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """As in threading. A time-out is over when nobody else can go on."""
-        me = self._scheduler.current
-        name = "the test" if me is None else me.name
-        if self._count:
-            if self._reentrant and self.holder == name:
-                self._count += 1
-                return True
-            if not blocking:
-                return False
-            go = self._scheduler.block(lambda: not self._count, repr(self), may_time_out=False, may_crank=timeout >= 0)
-            if go is not Go.READY:
-                return False
-        self._count = 1
-        self.holder = name
-        return True
-
-    def release(self) -> None:
-        """As in threading."""
-        if not self._count:
-            raise RuntimeError("release unlocked lock")
-        self._count -= 1
-        if not self._count:
-            self.holder = None
-
-    def locked(self) -> bool:
-        """As in threading."""
-        return self._count > 0
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
-
-
-class _Threading:
-    """Stands in for the module `threading` in the bridge's modules."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-
-    def _lock(self, *, reentrant: bool) -> CooperativeLock:
-        frame = sys._getframe(2)
-        return CooperativeLock(self._scheduler, f"{frame.f_globals['__name__']}:{frame.f_lineno}", reentrant=reentrant)
-
-    def Lock(self) -> CooperativeLock:  # noqa: N802 - as in threading
-        return self._lock(reentrant=False)
-
-    def RLock(self) -> CooperativeLock:  # noqa: N802
-        return self._lock(reentrant=True)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(threading, name)
 
 
 def _cooperative_wait(scheduler: Scheduler, original: Callable[..., bool]) -> Callable[..., bool]:
@@ -158,6 +83,14 @@ def _hooked(scheduler: Scheduler, name: str, original: Callable[..., Any], *, ex
     return routine
 
 
+def _known_clock(scheduler: Scheduler, original: Callable[..., None]) -> Callable[..., None]:
+    def init(clock: VirtualClock, *args: Any) -> None:
+        original(clock, *args)
+        scheduler.clocks.append(clock)
+
+    return init
+
+
 @contextmanager
 def instrumented(scheduler: Scheduler) -> Iterator[None]:
     """Put everything in, and take it out again, whatever happens."""
@@ -170,12 +103,14 @@ def instrumented(scheduler: Scheduler) -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()  # a finalizer in the middle of a schedule would make another one of it
     try:
-        stand_in = _Threading(scheduler)
-        for name, module in list(sys.modules.items()):
-            ours = name.startswith("hilbridge.") and not name.startswith("hilbridge.testing.")
-            if ours and vars(module).get("threading") is threading:
-                put(module, "threading", stand_in)
+        replacements = stand_ins(scheduler)
+        for module_name, module in list(sys.modules.items()):
+            if module_name.startswith("hilbridge.") and not module_name.startswith("hilbridge.testing."):
+                for name, value in list(vars(module).items()):
+                    if isinstance(value, ModuleType) and value in replacements:
+                        put(module, name, replacements[value])
         put(ManualMachine, "wait", _cooperative_wait(scheduler, ManualMachine.wait))
+        put(VirtualClock, "__init__", _known_clock(scheduler, VirtualClock.__init__))
         if scheduler.granularity is Granularity.POINTS:
             for place, routines in NAMED_POINTS.items():
                 module_name, _, class_name = place.partition(":")

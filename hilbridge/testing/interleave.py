@@ -15,6 +15,9 @@ stacks. A thread that waits for a request or an event waits until it comes; only
 crank of the (manual) bridge itself. A wait with a time-out below `PATIENCE` may also be over at any moment: a time-out that
 comes just now is one more order that is tried.
 
+A bridge that runs by itself, with its poller and its workers, can be explored as well: give it a `VirtualClock`, and devices
+whose far end is in the same process. Its threads are then threads of the race.
+
 A failure names its schedule, for instance ``points: free0=cancel 17=bytes``: "start with thread cancel; at the 17th point
 stop it, and bytes goes on". `replay` does exactly that again.
 
@@ -32,7 +35,8 @@ from dataclasses import dataclass, field
 
 from hilbridge.model.errors import InternalFault, UsageFault
 from hilbridge.testing.baton import Granularity, Scheduler
-from hilbridge.testing.hooks import NAMED_POINTS, PATIENCE, instrumented
+from hilbridge.testing.hooks import NAMED_POINTS, instrumented
+from hilbridge.testing.standins import PATIENCE
 
 __all__ = [
     "MODULES",
@@ -44,6 +48,8 @@ __all__ = [
     "RaceFound",
     "explore",
     "replay",
+    "settle",
+    "stood_still",
 ]
 
 MODULES = (
@@ -64,8 +70,9 @@ SCHEDULES_PER_COLLECTION = 256
 class Race:
     """What one schedule runs.
 
-    `threads`: name -> body; a name has no space and no ``=``. `check` is called when all have ended, and raises if the outcome
-    is wrong. `close` gives back what was built; it is called whatever happened, and must not fail if nothing else did.
+    `threads`: name -> body; a name has no space and no ``=``. `check` is called when all have ended and the bridge's own
+    threads, if it has any, wait; it raises if the outcome is wrong. `close` gives back what was built; it is called whatever
+    happened, and must not fail if nothing else did.
     """
 
     threads: Mapping[str, Callable[[], object]]
@@ -148,6 +155,9 @@ def replay(build: Callable[[], Race], schedule: str, *, modules: Sequence[str] =
         explorer.scheduler.dismiss()
 
 
+_running: Scheduler | None = None
+
+
 class _Explorer:
     def __init__(self, build: Callable[[], Race], granularity: Granularity, modules: Sequence[str]) -> None:
         self._build = build
@@ -175,7 +185,7 @@ class _Explorer:
     def sample(self, draw: random.Random, samples: int, end: float | None, preemptions: int) -> None:
         """Random schedules. A point that is drawn behind the end of a schedule, or where nobody else can run, is void."""
         self.run({}, preemptions)  # counts the points
-        names = [actor.name for actor in self.scheduler.actors]
+        names = self.scheduler.names()
         while samples > 0 or (end is not None and time.monotonic() < end):
             samples -= 1
             longest = self.done.longest
@@ -205,25 +215,54 @@ class _Explorer:
     def _once(self, forced: Mapping[str, str], preemptions: int, *, lenient: bool = False) -> BaseException | None:
         """Build, run and check; returns what is wrong."""
         scheduler = self.scheduler
-        scheduler.locks.clear()
-        race = self._build()
-        error = scheduler.run(race.threads, forced, preemptions)
-        try:
-            if error is None:
-                missed = sorted(forced.keys() - scheduler.used)
-                if missed and not lenient:
-                    raise InternalFault(f"the race went another way this time: it never came to {', '.join(missed)}")
-                held = [lock for lock in scheduler.locks if lock.locked()]
-                if held:
-                    raise AssertionError(f"all threads have ended, and there still is {held[0]!r}")
-                race.check()
-        except Exception as failure:  # noqa: BLE001 - the outcome of the schedule
-            error = failure
-        try:
+        unclosed: list[Race] = []
+
+        def the_test() -> None:
+            race = self._build()
+            unclosed.append(race)
+            error = scheduler.race(race.threads, forced, preemptions)
+            if error is not None:
+                raise error
+            missed = sorted(forced.keys() - scheduler.used)
+            if missed and not lenient:
+                raise InternalFault(f"the race went another way this time: it never came to {', '.join(missed)}")
+            scheduler.settle()
+            held = [lock for lock in scheduler.locks if lock.locked() and not lock.is_signal]
+            if held:
+                raise AssertionError(f"all threads have ended, and there still is {held[0]!r}")
+            race.check()
+            unclosed.clear()
             race.close()
-        except Exception as failure:  # noqa: BLE001 - what has failed is not expected to close well; what has not, is
-            error = error or failure
+
+        global _running  # noqa: PLW0603 - `settle` is called from races, which do not know their explorer
+        _running = scheduler
+        try:
+            error = scheduler.run(the_test)
+        finally:
+            _running = None
+        for race in unclosed:
+            try:
+                race.close()
+            except Exception:  # noqa: BLE001, S112 - what has failed is not expected to close well
+                continue
         return error
+
+
+def settle() -> None:
+    """For `Race.threads`, `check` and `close`: let all the other threads go on until they wait. No time passes."""
+    if _running is None:
+        raise UsageFault("settle() is for races that are being explored")
+    _running.settle()
+
+
+def stood_still() -> int:
+    """For `Race.check`: virtual time (nanoseconds) that passed in this race because nobody could go on but by a time-out.
+
+    A wake-up that was lost, and for which some time-out made up, shows here.
+    """
+    if _running is None:
+        raise UsageFault("stood_still() is for races that are being explored")
+    return _running.stood_still
 
 
 def _price(forced: Mapping[str, str]) -> int:

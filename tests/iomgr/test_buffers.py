@@ -103,6 +103,8 @@ def test_where_a_read_finds_its_buffer() -> None:
         (STATUS_SERIAL_MORE_WRITES, True),
         (STATUS_BUFFER_OVERFLOW, True),
         (STATUS_VERIFY_REQUIRED, False),
+        (NtStatus(0xBFFF_FFFF), True),
+        (NtStatus(0xC000_0000), False),
         (STATUS_UNSUCCESSFUL, False),
     ],
     ids=str,

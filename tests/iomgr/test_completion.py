@@ -21,6 +21,7 @@ from hilbridge.model.status import (
     STATUS_BUFFER_OVERFLOW,
     STATUS_CANCELLED,
     STATUS_DEVICE_NOT_READY,
+    STATUS_DRIVER_INTERNAL_ERROR,
     STATUS_MORE_PROCESSING_REQUIRED,
     STATUS_PENDING,
     STATUS_SERIAL_MORE_WRITES,
@@ -119,6 +120,17 @@ def test_pended_and_completed_before_the_dispatch_routine_returned() -> None:
     assert request.done and request.data == b"fast"
 
 
+@pytest.mark.parametrize("raw", [0xC0000120, 0xC0000120 - (1 << 32)])
+def test_a_status_that_a_driver_wrote_as_a_number_is_a_status_to_the_caller(raw: int) -> None:
+    def read(device: DeviceObject[Any], irp: Irp) -> NtStatus:
+        irp.io_status.status = raw  # type: ignore[assignment]
+        device.io.complete_request(irp)
+        return STATUS_CANCELLED
+
+    request = Reads(TinyDriver("bottom", {IrpMajor.READ: read})).go()
+    assert type(request.status) is NtStatus and request.status == STATUS_CANCELLED
+
+
 def test_passed_down_through_many() -> None:
     skippers = [TinyDriver(f"f{n}", {**THROUGH, IrpMajor.READ: pass_down}, named=False) for n in range(20)]
     request = Reads(TinyDriver("bottom", {IrpMajor.READ: answer(b"deep")}), *skippers).go()
@@ -157,6 +169,9 @@ def test_an_irp_made_for_a_lower_stack_runs_out_of_locations() -> None:
         (STATUS_SERIAL_MORE_WRITES, False, "on_success", True),
         (STATUS_BUFFER_OVERFLOW, False, "on_success", False),
         (STATUS_BUFFER_OVERFLOW, False, "on_error", True),
+        (NtStatus(0x7FFF_FFFF), False, "on_success", True),
+        (NtStatus(0x8000_0000), False, "on_success", False),
+        (NtStatus(0x8000_0000), False, "on_error", True),
         (STATUS_UNSUCCESSFUL, False, "on_success", False),
         (STATUS_UNSUCCESSFUL, False, "on_error", True),
         (STATUS_CANCELLED, False, "on_cancel", False),
@@ -428,12 +443,15 @@ def test_what_was_completed_at_once_is_not_pending_anywhere() -> None:
 
 
 def test_an_error_is_recorded_on_its_way_up() -> None:
-    system = Reads(ends_with(STATUS_UNSUCCESSFUL), watcher("a", None))
-    system.go()
-    assert system.irp.stack[-1].control & SL_ERROR_RETURNED
-    system = Reads(ends_with(STATUS_SUCCESS), watcher("a", None))
-    system.go()
-    assert not system.irp.stack[-1].control & SL_ERROR_RETURNED
+    for status, recorded in (
+        (STATUS_UNSUCCESSFUL, True),
+        (NtStatus(0xC000_0000), True),
+        (STATUS_BUFFER_OVERFLOW, False),
+        (STATUS_SUCCESS, False),
+    ):
+        system = Reads(ends_with(status), watcher("a", None))
+        system.go()
+        assert bool(system.irp.stack[-1].control & SL_ERROR_RETURNED) is recorded
 
 
 # -- twice ---------------------------------------------------------------------------------------------------------------
@@ -482,6 +500,15 @@ def test_an_irp_that_was_sent_on_cannot_be_completed_from_above() -> None:
     system.go()
     with bug_check(0x44):
         complete(bottom.device, system.irp)
+
+
+def test_who_comes_while_another_thread_is_about_to_complete_it_is_too_late() -> None:
+    system = Reads(TinyDriver("bottom", {IrpMajor.READ: hold}))
+    request = system.go()
+    system.irp.take_completion_token()  # the other thread has got so far
+    with bug_check(0x44, system.irp):
+        complete(system.bottom.device, system.irp)
+    assert not request.done and system.irp.state == IrpState.PENDING
 
 
 def test_of_threads_that_complete_one_irp_at_the_same_moment_one_does() -> None:
@@ -569,6 +596,14 @@ def test_a_routine_that_raises_is_latched_and_the_request_ends() -> None:
     assert request.done and request.status.is_error and request.data == b""
     assert above_ran == [1], "the drivers above hear of the end"
     assert system.bottom.device.device_stack.fault is fault
+
+
+def test_a_routine_that_raises_turns_the_irp_into_an_error_for_whoever_made_it() -> None:
+    system = System()
+    top = system.stack(ends_with(STATUS_SUCCESS, 5), watcher("broken", raises(KeyError("boom"))))
+    irp = system.io.build_synchronous_fsd_request(IrpMajor.READ, top, Kevent())
+    assert system.io.call_and_wait(top, irp) == STATUS_DRIVER_INTERNAL_ERROR
+    assert irp.io_status.information == 0
 
 
 def test_a_creators_routine_that_raises_hurts_the_stack_that_it_was_sent_to_and_no_other() -> None:

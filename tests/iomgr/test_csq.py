@@ -58,7 +58,6 @@ class Queue(System):
     def _arrive(self, device: DeviceObject[Extension], irp: Irp) -> NtStatus:
         assert isinstance(irp, ScriptedIrp)
         self.arrived.append(irp)
-        irp.mark_pending()
         if self.insert_on_arrival:
             self.queue.insert(irp)
         return STATUS_PENDING

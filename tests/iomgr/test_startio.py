@@ -186,6 +186,23 @@ def test_a_deferred_start_io_is_never_inside_itself() -> None:
     assert len(system.started) == 5 and deepest == [1]
 
 
+def test_without_deferring_start_io_is_called_from_within_itself_as_in_windows() -> None:
+    depth, deepest = [0], [0]
+
+    def start_io(device: DeviceObject[Extension], irp: Irp) -> None:
+        depth[0] += 1
+        deepest[0] = max(deepest[0], depth[0])
+        if len(system.started) > 1:
+            done_at_once(device, irp)
+        depth[0] -= 1
+
+    system = Serial(start_io)
+    for _ in range(5):
+        system.packet()
+    system.finish()
+    assert len(system.started) == 5 and deepest == [4]
+
+
 def test_a_deferred_packet_that_another_processor_ends_while_start_io_runs_is_followed_up_by_it() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
@@ -234,17 +251,17 @@ def test_a_start_io_that_raises_does_not_block_its_device_for_ever() -> None:
 
     def start_io(device: DeviceObject[Extension], irp: Irp) -> None:
         if boom[0]:
+            device.io.start_next_packet(device)
             raise KeyError("boom")
 
     system = Serial(start_io, deferred=True)
     with pytest.raises(DriverFault, match="KeyError"):
         system.packet()
     assert system.ke.irql == PASSIVE_LEVEL
-    assert system.device.start_io_active is False
+    assert system.device.start_io_active is False and system.device.start_io_deferred == 0
     boom[0] = False
     system.device.device_stack.fault = None  # as after a new start of the device
-    with system.ke.raised_irql(DISPATCH_LEVEL):
-        system.io.start_next_packet(system.device)
+    system.next()
     request = system.packet()
     system.finish()
     assert request.done

@@ -222,6 +222,20 @@ def test_a_routine_that_is_disconnected_is_not_called_and_its_place_closes() -> 
     assert rig.fire(pin) == ["a", "c"]
 
 
+@pytest.mark.parametrize("mode", [LEVEL, LATCHED])
+def test_a_routine_that_is_disconnected_while_the_chain_is_being_walked_is_not_called(mode: InterruptMode) -> None:
+    rig = Rig()
+
+    def isr() -> bool:
+        rig.vector.disconnect(second)
+        return False
+
+    rig.connect("a", isr, mode=mode)
+    second = rig.connect("b", yes, mode=mode)
+    assert rig.fire(rig.pin()) == ["a"]
+    assert second.connected is False and not rig.ke.faults
+
+
 def test_waiting_until_a_routine_is_idle_outlasts_its_present_run() -> None:
     rig = Rig()
     inside, go_on = threading.Event(), threading.Event()
@@ -309,6 +323,22 @@ def test_dpcs_queued_by_a_synchronized_routine_run_when_it_is_over() -> None:
     assert story == ["routine", "dpc"]
 
 
+def test_dpcs_of_a_caller_at_dispatch_level_wait_until_he_comes_down() -> None:
+    rig = Rig()
+    story: list[str] = []
+    dpc = Kdpc(lambda *_: story.append("dpc"))
+    interrupt = rig.connect("a", lambda: rig.ke.insert_queue_dpc(dpc))
+    pin = rig.pin()
+    with rig.ke.raised_irql(DISPATCH_LEVEL):
+        interrupt.synchronize(lambda: rig.ke.insert_queue_dpc(dpc))
+        assert story == [] and rig.ke.irql == DISPATCH_LEVEL
+    assert story == ["dpc"]
+    with rig.ke.raised_irql(DISPATCH_LEVEL):
+        rig.vector.dispatch(pin)
+        assert story == ["dpc"] and rig.ke.irql == DISPATCH_LEVEL
+    assert story == ["dpc", "dpc"]
+
+
 # -- pins ----------------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +363,33 @@ def test_a_cause_that_is_not_enabled_does_not_interrupt() -> None:
     pin.raise_line(CAUSE_GONE)
     rig.machine.run_until_idle()
     assert rig.calls == ["a"]
+
+
+def test_a_line_that_is_asserted_interrupts_as_soon_as_it_may() -> None:
+    rig = Rig()
+    asserted = [True]
+
+    def isr() -> bool:
+        mine, asserted[0] = asserted[0], False
+        return mine
+
+    rig.connect("a", isr)
+    pin = rig.pin(lambda: asserted[0])
+    pin.enable(0)
+    pin.enable(CAUSE_RX)
+    rig.machine.run_until_idle()
+    assert rig.calls and asserted == [False]
+
+
+def test_what_a_driver_enables_for_itself_is_not_replaced_by_what_was_masked_before() -> None:
+    rig = Rig()
+    pin = rig.pin()
+    pin.raise_line(CAUSE_RX)
+    rig.machine.run_until_idle()
+    assert (pin.enabled, pin.masked) == (0, CAUSE_RX)
+    pin.enable(CAUSE_TX)
+    rig.connect("a", yes)
+    assert (pin.enabled, pin.masked) == (CAUSE_TX, 0)
 
 
 def test_what_was_raised_before_anybody_was_connected_is_delivered_on_connection() -> None:
@@ -508,6 +565,25 @@ def test_a_routine_that_returns_at_another_irql_is_bug_check_c4_111() -> None:
     fault = rig.only_fault
     assert isinstance(fault, BugCheck) and (fault.code, fault.parameters[0]) == (0xC4, 0x111)
     assert rig.ke.irql == PASSIVE_LEVEL
+
+
+def test_the_rest_of_the_chain_runs_at_the_right_irql_whatever_one_routine_left_behind() -> None:
+    rig = Rig()
+    seen: list[int] = []
+
+    def leaks() -> bool:
+        rig.ke.current().irql += 5
+        raise KeyError
+
+    rig.connect("leaks", leaks, mode=LATCHED)
+
+    def looks() -> bool:
+        seen.append(rig.ke.irql)
+        return False
+
+    rig.connect("next", looks, mode=LATCHED)
+    rig.fire(rig.pin())
+    assert set(seen) == {DIRQL_LOWEST}
 
 
 def test_when_one_driver_of_a_shared_vector_fails_the_others_keep_it() -> None:

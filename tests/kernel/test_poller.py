@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hilbridge import Bridge, RequestCancelled
+from hilbridge import Bridge, DriverFault, RequestCancelled
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import EventWait
 from hilbridge.kernel.kernel import Kernel
@@ -310,6 +310,23 @@ def test_a_request_that_waits_when_the_bridge_closes_ends_first() -> None:
         plug(bridge, driver)
         request = bridge.open("DUT").submit_read(4)
     assert request.done and request.status.name == "STATUS_CANCELLED"
+
+
+def test_a_descriptor_that_its_driver_never_claims_is_reported_and_watched_no_more() -> None:
+    with ptys(2) as (bad, good), Bridge() as bridge:
+        driver = uart("blind")
+        bridge.plug(bad.path, name="BAD", driver=driver)
+        bridge.plug(good.path, name="GOOD")
+        interrupt = driver.device.extension.interrupt
+        assert interrupt is not None
+        interrupt.isr = lambda *_: False
+        with bridge.open("BAD") as blind, bridge.open("GOOD") as handle:
+            os.write(bad.board, b"x")
+            with pytest.raises(DriverFault, match="no service routine claims"):
+                blind.read(1, timeout=PATIENCE)
+            os.write(good.board, b"y")
+            assert handle.read(1) == b"y"
+        assert len(bridge.acknowledge_faults()) == 1
 
 
 def test_a_connected_but_broken_driver_does_not_keep_the_poller_awake() -> None:

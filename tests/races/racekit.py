@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import permutations
@@ -10,15 +11,17 @@ from typing import Any
 from hilbridge.bridge.bridge import Bridge
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.request import Request
+from hilbridge.hal.socket_line import SocketLine
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.clock import VirtualClock
 from hilbridge.kernel.interrupt import Pin
 from hilbridge.kernel.processor import Processor
 from hilbridge.model import ntddser as ser
 from hilbridge.model.errors import DeviceGone, HilbridgeError
+from hilbridge.model.hardware import Line, LineSettings
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import STATUS_SUCCESS, STATUS_TIMEOUT, NtStatus
-from hilbridge.testing.interleave import Exploration, Race, RaceFound, explore
+from hilbridge.testing.interleave import Exploration, Race, RaceFound, explore, settle, stood_still
 from hilbridge.virtual.line import UNLIMITED, VirtualLine
 
 
@@ -39,20 +42,15 @@ class CountingIo(IoManager):
         super().finish(irp)
 
 
-class Port:
-    """COM1 on a virtual line, opened once per element of `access`. The model is built anew for each schedule."""
+class AnyPort:
+    """COM1, opened once per element of `access`, with what must hold of it after any race."""
 
-    def __init__(self, *, room: int = UNLIMITED, access: Iterable[str] = ("rw",), fast_io: bool = True) -> None:
-        self.clock = VirtualClock()
-        self.bridge = Bridge.manual(io_manager=CountingIo, clock=self.clock)
+    def __init__(self, bridge: Bridge, clock: VirtualClock, line: Line, access: Iterable[str]) -> None:
+        self.bridge = bridge
+        self.clock = clock
         self.ke = self.bridge.ke
         self.io = self.bridge.io
-        assert isinstance(self.io, CountingIo)
-        if not fast_io:
-            self.io.fast_io = False
-        self.line = VirtualLine("virtual:race", room=room)
-        self.bridge.plug(self.line, name="COM1")
-        self.pin: Pin = self.line._pin  # type: ignore[assignment]
+        self.bridge.plug(line, name="COM1")
         self.handles = [self.bridge.open("COM1", access=one) for one in access]
         self.handle = self.handles[0]
         self.fed = b""
@@ -84,38 +82,6 @@ class Port:
         """A write that is tracked."""
         return self.track((handle or self.handle).submit_write(data), *allowed, wrote=data)
 
-    def feed(self, data: bytes) -> None:
-        """The far end sends; nobody has noticed yet."""
-        self.fed += data
-        self.line.feed(data)
-
-    def interrupt(self) -> None:
-        """The machine takes the port's interrupt: ISR, DPC, completion, on the calling thread."""
-        self.pin.vector.dispatch(self.pin)
-
-    def interrupt_if_asserted(self) -> None:
-        """The same, as a thread does that has seen nothing but the level."""
-        if self.line.asserted():
-            self.interrupt()
-
-    def interrupt_or_too_late(self) -> None:
-        """The same, unless the pin has been taken off its vector."""
-        if not self.pin.closed:
-            self.interrupt()
-
-    def expire_timers(self) -> None:
-        """The machine's clock has reached the timer that was the next one when the race began."""
-        if self.due is not None:
-            self.clock.advance_to(self.due)
-        while (timer := self.ke.timers.pop_expired(self.ke.clock.now())) is not None:
-            self.ke.expire(timer)
-
-    def bytes_then_timers(self) -> None:
-        """First the port's interrupt, then the next timer of that moment."""
-        self.interrupt()
-        self.due = self.ke.timers.next_due()
-        self.expire_timers()
-
     def set_timeouts(self, interval: int = 0, total: int = 0, write_total: int = 0) -> None:
         """SERIAL_TIMEOUTS, in milliseconds."""
         timeouts = ser.SerialTimeouts(interval, 0, total, 0, write_total)
@@ -139,12 +105,12 @@ class Port:
             return
 
     def machine_has_nothing_to_do(self) -> None:
-        """Turn the crank until nothing is ready; the clock stands still."""
-        self.bridge.machine.run_until_idle()
+        """Let the machine do what is ready; the clock stands still."""
+        raise NotImplementedError
 
     def machine_has_ended(self, request: Request) -> None:
         """The machine has nothing more to do, and the request has ended."""
-        self.bridge.machine.run_until_idle()
+        self.machine_has_nothing_to_do()
         assert request.done, f"{request!r} waits although all its bytes are here"
 
     # -- the race ----------------------------------------------------------------------------------------------------
@@ -179,7 +145,7 @@ class Port:
             assert processor.irql == 0, f"{processor} was left at raised IRQL"
             assert not processor.dpcs and not processor.draining, f"{processor} has left DPCs behind"
             assert processor.inside == 0, f"{processor} is still inside"
-        self.bridge.machine.run_until_idle()
+        self.machine_has_nothing_to_do()
         assert not self.ke.faults, f"latched: {self.ke.faults}"
         for request, allowed, wrote in self.requests:
             irp = request.irp
@@ -209,10 +175,10 @@ class Port:
         """What each reader has got, and can still get, is what the far end has sent."""
         for handle, parts in self.reads.items():
             orders = {b"".join(order) for order in permutations(parts)}
-            if handle.closed and (handle in self.independent or self.line._closed):
+            if handle.closed and (handle in self.independent or self.unplugged):
                 assert any(self.fed.startswith(order) for order in orders), f"read {parts}, fed {self.fed!r}"
                 continue
-            rest = self.rest_of(handle) + bytes(self.line._received)
+            rest = self.rest_of(handle) + self.untaken()
             assert any(order + rest == self.fed for order in orders), f"read {parts}, left {rest!r}, fed {self.fed!r}"
 
     def rest_of(self, handle: Handle) -> bytes:
@@ -222,6 +188,7 @@ class Port:
         more = b"?"
         while more:
             request = reader.submit_read(100, minimum=1)
+            self.machine_has_nothing_to_do()
             request.cancel()
             more = request.data
             rest += more
@@ -232,13 +199,128 @@ class Port:
     def check_written(self) -> None:
         """What the line has accepted is what the writes say, each in one piece."""
         orders = {b"".join(order) for order in permutations(self.writes)}
-        assert bytes(self.line.sent) in orders, f"accepted {bytes(self.line.sent)!r}, reported {self.writes}"
+        accepted = self.accepted()
+        assert accepted in orders, f"accepted {accepted!r}, reported {self.writes}"
+
+    @property
+    def unplugged(self) -> bool:
+        """Whether the port has been taken out of the bridge."""
+        return not self.bridge.devices()
+
+    def untaken(self) -> bytes:
+        """What the far end has sent and nobody has taken from the line."""
+        raise NotImplementedError
+
+    def accepted(self) -> bytes:
+        """What the line has accepted."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Take it down."""
         for handle in self.handles:
             handle.close()
         self.bridge.close()
+
+
+class Port(AnyPort):
+    """On a hand-cranked machine, with a virtual line: a race's threads are the machine, each as far as it says."""
+
+    def __init__(self, *, room: int = UNLIMITED, access: Iterable[str] = ("rw",)) -> None:
+        clock = VirtualClock()
+        self.line = VirtualLine("virtual:race", room=room)
+        super().__init__(Bridge.manual(io_manager=CountingIo, clock=clock), clock, self.line, access)
+        self.pin: Pin = self.line._pin  # type: ignore[assignment]
+
+    def machine_has_nothing_to_do(self) -> None:
+        self.bridge.machine.run_until_idle()
+
+    def untaken(self) -> bytes:
+        return bytes(self.line._received)
+
+    def accepted(self) -> bytes:
+        return bytes(self.line.sent)
+
+    def feed(self, data: bytes) -> None:
+        """The far end sends; nobody has noticed yet."""
+        self.fed += data
+        self.line.feed(data)
+
+    def interrupt(self) -> None:
+        """The machine takes the port's interrupt: ISR, DPC, completion, on the calling thread."""
+        self.pin.vector.dispatch(self.pin)
+
+    def interrupt_if_asserted(self) -> None:
+        """The same, as a thread does that has seen nothing but the level."""
+        if self.line.asserted():
+            self.interrupt()
+
+    def interrupt_or_too_late(self) -> None:
+        """The same, unless the pin has been taken off its vector."""
+        if not self.pin.closed:
+            self.interrupt()
+
+    def expire_timers(self) -> None:
+        """The machine's clock has reached the timer that was the next one when the race began."""
+        if self.due is not None:
+            self.clock.advance_to(self.due)
+        while (timer := self.ke.timers.pop_expired(self.ke.clock.now())) is not None:
+            self.ke.expire(timer)
+
+    def bytes_then_timers(self) -> None:
+        """First the port's interrupt, then the next timer of that moment."""
+        self.interrupt()
+        self.due = self.ke.timers.next_due()
+        self.expire_timers()
+
+
+class PolledPort(AnyPort):
+    """On a bridge that runs by itself, with a socket to a far end: the poller and the workers are threads of the race."""
+
+    def __init__(self, *, access: Iterable[str] = ("rw",), small_buffers: bool = False, **options: Any) -> None:
+        clock = VirtualClock()
+        near, self.far = socket.socketpair()
+        if small_buffers:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes the least that there is of it
+        near.setblocking(False)
+        self.far.setblocking(False)
+        self.received = b""
+        line = SocketLine("socket:race", near, LineSettings())
+        super().__init__(Bridge(io_manager=CountingIo, clock=clock, **options), clock, line, access)
+
+    def keep(self, data: bytes, handle: Handle | None = None) -> None:
+        """A read has brought this."""
+        self.reads[handle or self.handle].append(data)
+
+    def machine_has_nothing_to_do(self) -> None:
+        settle()
+
+    def untaken(self) -> bytes:
+        return b""  # whoever waits for it gets it
+
+    def accepted(self) -> bytes:
+        self.drain()
+        return self.received
+
+    def feed(self, data: bytes) -> None:
+        """The far end sends."""
+        self.fed += data
+        assert self.far.send(data) == len(data)
+
+    def drain(self) -> None:
+        """The far end takes what there is."""
+        try:
+            while data := self.far.recv(1 << 20):
+                self.received += data
+        except BlockingIOError:
+            return
+
+    def in_time(self) -> None:
+        """Nobody has waited for something that had happened already, until some time-out came to the rescue."""
+        assert stood_still() <= 1_000_000, f"everything stood still for {stood_still() / 1e6:g} ms"
+
+    def close(self) -> None:
+        super().close()
+        self.far.close()
 
 
 RACES: dict[str, Callable[[], Race]] = {}
@@ -250,6 +332,24 @@ def race(build: Callable[[], Race]) -> Callable[[], Race]:
     RACES[build.__name__] = build
     return build
 
+
+POLLED: dict[str, Callable[[], Race]] = {}
+"""Every race on a bridge that runs by itself, by name."""
+
+
+def polled_race(build: Callable[[], Race]) -> Callable[[], Race]:
+    """A race on a bridge that runs by itself."""
+    POLLED[build.__name__] = build
+    return build
+
+
+POLLED_MODULES = (
+    "hilbridge.kernel.poller",
+    "hilbridge.kernel.steering",
+    "hilbridge.iomgr.files",
+    "hilbridge.iomgr.request",
+)
+"""Whose lines count in these."""
 
 QUICK_MODULES = (
     "hilbridge.iomgr",
