@@ -158,7 +158,7 @@ class Pin:
         self.raised = False
         """Asserted by hand, and not served yet."""
         self.served = 0
-        """How often the poller has served it: who claims it sees whether that was since he looked for bytes."""
+        """How often it has been served: who claims it sees whether that was since he looked for bytes."""
 
     def take(self) -> int:
         """The causes seen since the last call; forgets them."""

@@ -308,6 +308,7 @@ class Poller:
                     pin.hung = True
                 pin.saw(CAUSES[event])
                 pin.vector.dispatch(pin)
+                pin.served += 1
             return True
         finally:
             with pin.lock:

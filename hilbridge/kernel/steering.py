@@ -131,6 +131,7 @@ def steer(
                     pin.hung = True
                 pin.saw(CAUSES[event])
                 dispatch(pin)
+                pin.served += 1
     return what.done
 
 

@@ -4,7 +4,8 @@ A *schedule* is the list of decisions about who gets the baton. There are two ki
 
 * at a preemption point, numbered from 1 on in the order in which they are passed (``17``): the baton may be taken from a
   thread that could go on; that is one preemption;
-* where the thread that has the baton cannot go on, because it waits or has ended (``free3``): somebody else must have it.
+* where the thread that has the baton cannot go on, because it waits or has ended: somebody else must have it (``free3``),
+  or the time-out of one that waits comes just now (``late3``), which has the price of a preemption.
 
 What is not forced takes its default: go on, or else the first thread that can. So a schedule is named by its forced
 decisions alone, and the same ones give the same run again.
@@ -191,7 +192,7 @@ class Scheduler:
         self._quieten()
         servants, self.actors = self.actors[1:], self.actors[:1]
         self._racers = [self.spawn(name, body) for name, body in threads.items()]
-        self.actors += servants
+        self.actors += servants  # the test comes first: it goes on as soon as the race is over
         self.active = preemptions > 0
         self.block(self._race_is_over, "for the race")
         self.active = False
@@ -295,8 +296,7 @@ class Scheduler:
         self._came_to(key, used=to is not None)
         if to is None:
             return
-        self._left -= 1
-        self.active = self._left > 0
+        self._pay()
         self._tell(me, f"is stopped at {label}", to)
         self._switch(me, to, Go.READY if to.ready is None or to.ready() else Go.TIMED_OUT)
 
@@ -337,32 +337,37 @@ class Scheduler:
 
     def _choose(self) -> tuple[Actor, Go] | None:
         """Who goes on when the current thread cannot; None if nobody can."""
-        choices: list[tuple[Actor, Go]] = []
-        late: list[tuple[Actor, Go]] = []
-        for actor in self.actors:
-            if not actor.finished:
-                if actor.ready is None or actor.ready():
-                    choices.append((actor, Go.READY))
-                elif actor.may_time_out:
-                    late.append((actor, Go.TIMED_OUT))
-        choices += late if choices else self._who_can_crank()
-        # The test comes first: it goes on as soon as the race is over, and whatever happens then is no part of the race.
-        if len(choices) < 2 or choices[0][0] is self.actors[0]:
-            return choices[0] if choices else None
-        key = f"free{self._free}"
-        self._free += 1
-        if key in self._forced:
-            choice = next((choice for choice in choices if choice[0].name == self._forced[key]), None)
-            self._came_to(key, used=choice is not None)
-            return choice or choices[0]
+        waiting = [actor for actor in self.actors if not actor.finished]
+        able = [actor for actor in waiting if actor.ready is None or actor.ready()]
+        go = Go.READY if able else Go.STILL
+        late = [actor for actor in waiting if actor.may_time_out and actor not in able] if able else []
+        able = able or self._who_can_crank(waiting)
+        if len(able) + len(late) < 2 or self._race_is_over():
+            return (able[0], go) if able else None
+        number, self._free = self._free, self._free + 1
+        # That a time-out comes now, although somebody else could go on, has the price of a preemption: that one is held up.
+        for key, actors, how in ((f"free{number}", able, go), (f"late{number}", late, Go.TIMED_OUT)):
+            if key in self._forced:
+                to = next((actor for actor in actors if actor.name == self._forced[key]), None)
+                self._came_to(key, used=to is not None)
+                if to is not None:
+                    if how is Go.TIMED_OUT:
+                        self._pay()
+                    return to, how
         if not self._to_come:
-            self.decisions.append(Decision(key, tuple(actor.name for actor, _ in choices[1:]), 0))
-        return choices[0]
+            self.decisions.append(Decision(f"free{number}", tuple(actor.name for actor in able[1:]), 0))
+            self.decisions.append(Decision(f"late{number}", tuple(actor.name for actor in late), 1))
+        return able[0], go
 
-    def _who_can_crank(self) -> list[tuple[Actor, Go]]:
-        able = [actor for actor in self.actors if not actor.finished and actor.may_crank]
+    def _pay(self) -> None:
+        self._left -= 1
+        self.active = self._left > 0
+
+    @staticmethod
+    def _who_can_crank(waiting: list[Actor]) -> list[Actor]:
+        able = [actor for actor in waiting if actor.may_crank]
         first = min((actor.due or 0 for actor in able), default=0)
-        return [(actor, Go.STILL) for actor in able if (actor.due or 0) == first]
+        return [actor for actor in able if (actor.due or 0) == first]
 
     def _came_to(self, key: str, *, used: bool) -> None:
         if used:
@@ -372,7 +377,7 @@ class Scheduler:
 
     def _quieten(self) -> None:
         """Until the last forced decision has been taken, nothing else is to be decided or noted."""
-        points = [int(key) for key in self._to_come if not key.startswith("free")]
+        points = [int(key) for key in self._to_come if key.isdecimal()]
         self.quiet_until = min(points, default=inf if self._to_come else 0)
 
     # -- what went wrong ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from hilbridge import DriverFault
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL
+from hilbridge.model.codes import DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.errors import BugCheck
 from tests.support import PATIENCE, System, Thread, TinyDriver, raises
 
@@ -129,8 +129,13 @@ def test_what_a_dpc_raises_is_latched_on_its_device_and_the_next_dpcs_run() -> N
     device = system.stack(TinyDriver("driver"))
     ran: list[int] = []
     boom = KeyError("boom")
+
+    def broken(*_: Any) -> None:
+        system.ke.current().irql = HIGH_LEVEL
+        raise boom
+
     with system.ke.raised_irql(DISPATCH_LEVEL):
-        system.ke.insert_queue_dpc(Kdpc(raises(boom), None, device))
+        system.ke.insert_queue_dpc(Kdpc(broken, None, device))
         system.ke.insert_queue_dpc(Kdpc(lambda *_: ran.append(system.ke.irql)))
     assert ran == [DISPATCH_LEVEL]
     assert system.ke.irql == PASSIVE_LEVEL

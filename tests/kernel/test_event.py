@@ -64,6 +64,32 @@ def test_setting_a_synchronization_event_satisfies_the_first_who_waits_and_stays
     assert event.signaled, "with nobody in line the signal waits"
 
 
+class Counted:
+    """A waker that counts."""
+
+    def __init__(self) -> None:
+        self.wakes = 0
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", ["waker", "event"])
+def test_a_waiter_is_woken_once_whether_it_lay_down_before_the_event_or_after(kind: EventType, first: str) -> None:
+    event, waker = Kevent(kind), Counted()
+    wait = event.begin_wait()
+    assert wait is not None
+    if first == "waker":
+        wait.add_waker(waker)
+    event.set()
+    if first == "event":
+        wait.add_waker(waker)
+    event.set()
+    event.set()
+    assert waker.wakes == 1
+
+
 def test_who_leaves_the_line_is_not_woken_and_takes_no_signal() -> None:
     event = Kevent(EventType.SYNCHRONIZATION)
     first, second = event.begin_wait(), event.begin_wait()
@@ -155,7 +181,7 @@ def waiters(ke: Kernel, event: Kevent, count: int) -> list[Thread]:
         arrived.release()
         if wait is None:
             return True
-        ke.wait(ke.current(), wait, round(PATIENCE * 1e9), None)
+        ke.wait(ke.current(), wait, None, None)
         return event.end_wait(wait)
 
     threads = [Thread(one) for _ in range(count)]

@@ -108,6 +108,16 @@ def test_the_lock_excludes_other_threads() -> None:
     assert total == [2000]
 
 
+def test_releasing_at_dispatch_level_does_not_run_dpcs() -> None:
+    ke = System().ke
+    lock, ran = ke.spin_lock(), []
+    with ke.raised_irql(DISPATCH_LEVEL):
+        with lock:
+            ke.insert_queue_dpc(Kdpc(lambda *_: ran.append(1)))
+        assert ran == []
+    assert ran == [1]
+
+
 def test_releasing_runs_the_dpcs_that_were_queued_meanwhile_without_the_lock() -> None:
     ke = System().ke
     lock = ke.spin_lock()

@@ -47,6 +47,7 @@ def test_due_times_are_in_units_of_100_ns_and_negative_means_from_now() -> None:
 
 def test_a_timer_expires_once_not_early_and_is_signaled() -> None:
     ticks, timer = Ticks(), Ktimer()
+    assert now(timer.signaled) is False
     assert ticks.ke.set_timer(timer, relative_ms(10), 0, ticks.dpc()) is False
     ticks.machine.advance(0.009_999)
     assert ticks.log == [] and not now(timer.signaled)

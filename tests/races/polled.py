@@ -7,7 +7,7 @@ also say how long they may take, on the virtual clock.
 from __future__ import annotations
 
 from hilbridge.bridge.request import Request
-from hilbridge.model.errors import DeviceGone, DeviceTimeout, RequestCancelled
+from hilbridge.model.errors import BridgeClosed, DeviceGone, DeviceTimeout, RequestCancelled
 from hilbridge.model.status import (
     STATUS_CANCELLED,
     STATUS_DEVICE_NOT_CONNECTED,
@@ -15,7 +15,7 @@ from hilbridge.model.status import (
     STATUS_TIMEOUT,
 )
 from hilbridge.testing.interleave import Race
-from tests.races.racekit import PolledPort, polled_race
+from tests.races.racekit import PolledPort, VirtualPort, polled_race
 
 GONE = STATUS_DEVICE_NOT_CONNECTED
 
@@ -24,7 +24,7 @@ GONE = STATUS_DEVICE_NOT_CONNECTED
 def read_against_bytes() -> Race:
     port = PolledPort()
     return port.race(
-        {"app": lambda: port.keep(port.handle.read(4, timeout=30)), "far": lambda: port.feed(b"abcd")}, port.in_time
+        {"app": lambda: port.keep(port.handle.read(4, timeout=30)), "far": lambda: port.feed(b"abcd")}, port.at_once
     )
 
 
@@ -40,7 +40,7 @@ def reads_against_bytes_in_pieces() -> Race:
         for piece in (b"a", b"bc", b"d"):
             port.feed(piece)
 
-    return port.race({"app": app, "far": far}, port.in_time)
+    return port.race({"app": app, "far": far}, port.at_once)
 
 
 @polled_race
@@ -52,7 +52,7 @@ def submitted_read_against_bytes() -> Race:
     port.fed = b""
     request = port.submit_read(4, STATUS_SUCCESS)
     return port.race(
-        {"far": lambda: port.feed(b"abcd"), "app": lambda: None}, lambda: port.machine_has_ended(request), port.in_time
+        {"far": lambda: port.feed(b"abcd"), "app": lambda: None}, lambda: port.machine_has_ended(request), port.at_once
     )
 
 
@@ -71,7 +71,7 @@ def submitting_a_read_against_bytes_and_a_reader_who_parks() -> Race:
         port.io.submit_read(request, 4)
         port.feed(b"cd")
 
-    return port.race({"app": app, "other": other}, lambda: port.machine_has_ended(request), port.in_time)
+    return port.race({"app": app, "other": other}, lambda: port.machine_has_ended(request), port.at_once)
 
 
 @polled_race
@@ -84,7 +84,7 @@ def two_readers_who_wait() -> Race:
             "one": lambda: port.keep(one.read(4, timeout=30), one),
             "two": lambda: port.keep(two.read(4, timeout=30), two),
         },
-        port.in_time,
+        port.at_once,
     )
 
 
@@ -106,7 +106,31 @@ def total_timer_against_bytes_while_somebody_waits() -> Race:
     port = PolledPort()
     port.set_timeouts(total=20)
     request = port.submit_read(4, STATUS_SUCCESS, STATUS_TIMEOUT)
-    return port.race({"app": lambda: request.wait(30), "far": lambda: port.feed(b"abcd")}, port.in_time)
+    return port.race({"app": lambda: request.wait(30), "far": lambda: port.feed(b"abcd")}, port.at_once)
+
+
+@polled_race
+def total_timer_of_a_read_that_somebody_waits_for() -> Race:
+    """The poller may be about to sleep, or asleep for longer, when the timer is set."""
+    port = PolledPort()
+    port.set_timeouts(total=20)
+
+    def app() -> None:
+        for _ in range(2):
+            assert port.submit_read(4, STATUS_TIMEOUT).wait(30)
+
+    return port.race({"app": app, "far": lambda: port.feed(b"a")}, lambda: port.within(45))
+
+
+@polled_race
+def a_line_without_a_descriptor() -> Race:
+    port = VirtualPort()
+
+    def far() -> None:
+        for piece in (b"ab", b"cd"):
+            port.feed(piece)
+
+    return port.race({"app": lambda: port.keep(port.handle.read(4, timeout=30)), "far": far}, port.at_once)
 
 
 @polled_race
@@ -118,7 +142,7 @@ def cancel_of_a_read_that_somebody_waits_for() -> Race:
     def app() -> None:
         assert request.wait(30)
 
-    return port.race({"app": app, "cancel": request.cancel}, port.in_time)
+    return port.race({"app": app, "cancel": request.cancel}, port.at_once)
 
 
 @polled_race
@@ -128,10 +152,10 @@ def close_against_a_read_that_somebody_waits_for() -> Race:
     def app() -> None:
         try:
             port.keep(port.handle.read(4, timeout=30))
-        except (RequestCancelled, DeviceGone):
+        except (RequestCancelled, BridgeClosed):
             return
 
-    return port.race({"app": app, "close": port.handle.close}, port.in_time)
+    return port.race({"app": app, "close": port.handle.close}, lambda: port.within(1))
 
 
 @polled_race
@@ -143,7 +167,7 @@ def unplug_against_a_read_that_somebody_waits_for() -> Race:
     def app() -> None:
         assert request.wait(30)
 
-    return port.race({"app": app, "unplug": lambda: port.bridge.unplug("COM1")}, port.in_time)
+    return port.race({"app": app, "unplug": lambda: port.bridge.unplug("COM1")}, port.at_once)
 
 
 @polled_race
@@ -156,7 +180,7 @@ def unplug_against_a_whole_read() -> Race:
         except DeviceGone as error:
             port.keep(error.partial)
 
-    return port.race({"app": app, "unplug": lambda: port.bridge.unplug("COM1")}, port.in_time)
+    return port.race({"app": app, "unplug": lambda: port.bridge.unplug("COM1")}, lambda: port.within(1))
 
 
 @polled_race
@@ -173,7 +197,7 @@ def hang_up_against_a_whole_read() -> Race:
         port.feed(b"ab")
         port.far.close()
 
-    return port.race({"app": app, "far": far}, port.in_time)
+    return port.race({"app": app, "far": far}, port.at_once)
 
 
 @polled_race
@@ -194,7 +218,26 @@ def a_long_write_against_a_thread_that_serves_the_port() -> Race:
     def writer() -> None:
         port.writes.append(data[: port.handle.write(data, timeout=30)])
 
-    return port.race({"app": app, "writer": writer, "far": far}, port.in_time)
+    return port.race({"app": app, "writer": writer, "far": far}, port.at_once)
+
+
+@polled_race
+def a_long_write_when_the_pin_has_been_parked() -> Race:
+    port = PolledPort(small_buffers=True)
+    port.feed(b"ab")
+    assert port.handle.read(2) == b"ab"
+    port.fed = b""
+    data = b"x" * 20_000
+
+    def far() -> None:
+        for _ in range(8):
+            port.machine_has_nothing_to_do()
+            port.drain()
+
+    def writer() -> None:
+        port.writes.append(data[: port.handle.write(data, timeout=30)])
+
+    return port.race({"writer": writer, "far": far}, port.at_once)
 
 
 @polled_race
@@ -205,4 +248,4 @@ def bridge_close_against_a_read_that_somebody_waits_for() -> Race:
     def app() -> None:
         assert request.wait(30)
 
-    return port.race({"app": app, "close": port.bridge.close}, port.in_time)
+    return port.race({"app": app, "close": port.bridge.close}, port.at_once)

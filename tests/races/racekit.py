@@ -21,7 +21,7 @@ from hilbridge.model.errors import DeviceGone, HilbridgeError
 from hilbridge.model.hardware import Line, LineSettings
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import STATUS_SUCCESS, STATUS_TIMEOUT, NtStatus
-from hilbridge.testing.interleave import Exploration, Race, RaceFound, explore, settle, stood_still
+from hilbridge.testing.interleave import MODULES, Exploration, Race, RaceFound, explore, settle, stood_still
 from hilbridge.virtual.line import UNLIMITED, VirtualLine
 
 
@@ -273,8 +273,48 @@ class Port(AnyPort):
         self.expire_timers()
 
 
-class PolledPort(AnyPort):
-    """On a bridge that runs by itself, with a socket to a far end: the poller and the workers are threads of the race."""
+class RunningPort(AnyPort):
+    """On a bridge that runs by itself: its poller and its workers are threads of the race."""
+
+    def machine_has_nothing_to_do(self) -> None:
+        settle()
+
+    def keep(self, data: bytes, handle: Handle | None = None) -> None:
+        """A read has brought this."""
+        self.reads[handle or self.handle].append(data)
+
+    def within(self, milliseconds: float) -> None:
+        """Nobody has waited for something that had happened already, until some time-out came to the rescue."""
+        passed = stood_still() / 1e6
+        assert passed <= milliseconds, f"everything stood still for {passed:g} ms"
+
+    def at_once(self) -> None:
+        """Nobody has waited for any time-out."""
+        self.within(0)
+
+
+class VirtualPort(RunningPort):
+    """With a line that has no descriptor."""
+
+    def __init__(self) -> None:
+        clock = VirtualClock()
+        self.line = VirtualLine("virtual:race")
+        super().__init__(Bridge(io_manager=CountingIo, clock=clock), clock, self.line, ("rw",))
+
+    def untaken(self) -> bytes:
+        return bytes(self.line._received)
+
+    def accepted(self) -> bytes:
+        return bytes(self.line.sent)
+
+    def feed(self, data: bytes) -> None:
+        """The far end sends."""
+        self.fed += data
+        self.line.feed(data)
+
+
+class PolledPort(RunningPort):
+    """With a socket to a far end, which the poller watches, or a thread that waits."""
 
     def __init__(self, *, access: Iterable[str] = ("rw",), small_buffers: bool = False, **options: Any) -> None:
         clock = VirtualClock()
@@ -286,13 +326,6 @@ class PolledPort(AnyPort):
         self.received = b""
         line = SocketLine("socket:race", near, LineSettings())
         super().__init__(Bridge(io_manager=CountingIo, clock=clock, **options), clock, line, access)
-
-    def keep(self, data: bytes, handle: Handle | None = None) -> None:
-        """A read has brought this."""
-        self.reads[handle or self.handle].append(data)
-
-    def machine_has_nothing_to_do(self) -> None:
-        settle()
 
     def untaken(self) -> bytes:
         return b""  # whoever waits for it gets it
@@ -309,14 +342,10 @@ class PolledPort(AnyPort):
     def drain(self) -> None:
         """The far end takes what there is."""
         try:
-            while data := self.far.recv(1 << 20):
+            while self.far.fileno() >= 0 and (data := self.far.recv(1 << 20)):
                 self.received += data
         except BlockingIOError:
             return
-
-    def in_time(self) -> None:
-        """Nobody has waited for something that had happened already, until some time-out came to the rescue."""
-        assert stood_still() <= 1_000_000, f"everything stood still for {stood_still() / 1e6:g} ms"
 
     def close(self) -> None:
         super().close()
@@ -343,31 +372,35 @@ def polled_race(build: Callable[[], Race]) -> Callable[[], Race]:
     return build
 
 
-POLLED_MODULES = (
-    "hilbridge.kernel.poller",
-    "hilbridge.kernel.steering",
-    "hilbridge.iomgr.files",
-    "hilbridge.iomgr.request",
-)
-"""Whose lines count in these."""
+LINES_OF = {
+    "drivers": ("hilbridge.iomgr", "hilbridge.model.irp", "hilbridge.kernel.dpc", "hilbridge.kernel.timer"),
+    "polled": (
+        "hilbridge.kernel.poller",
+        "hilbridge.kernel.steering",
+        "hilbridge.iomgr.files",
+        "hilbridge.iomgr.request",
+    ),
+    "serial": (
+        "hilbridge.drivers.serial",
+        "hilbridge.iomgr.cancel",
+        "hilbridge.iomgr.csq",
+        "hilbridge.iomgr.files",
+        "hilbridge.iomgr.request",
+    ),
+}
+"""Whose lines count in an ordinary run, by the kind of race. Soak tests stop in those of all `MODULES`."""
 
-QUICK_MODULES = (
-    "hilbridge.iomgr",
-    "hilbridge.model.irp",
-    "hilbridge.drivers.serial",
-    "hilbridge.kernel.dpc",
-    "hilbridge.kernel.timer",
-)
-"""Whose lines count in an ordinary run. Soak tests also stop in those of the spin lock and of the virtual line."""
 
-
-def explore_race(name: str, *, modules: tuple[str, ...] = QUICK_MODULES, **options: Any) -> Exploration:
-    """Explore one race of `RACES`; a failure says how to see it again."""
+def explore_race(name: str, *, everywhere: bool = False, **options: Any) -> Exploration:
+    """Explore one race of `RACES` or `POLLED`; a failure says how to see it again."""
+    build = RACES.get(name) or POLLED[name]
+    kind = build.__module__.rpartition(".")[2]
+    kind = kind if kind in LINES_OF else "serial"
     try:
-        return explore(RACES[name], modules=modules, **options)
+        return explore(build, modules=MODULES if everywhere else LINES_OF[kind], **options)
     except RaceFound as found:
-        which = "QUICK_MODULES" if modules is QUICK_MODULES else "MODULES"
-        found.add_note(f"again: replay(RACES[{name!r}], {found.schedule!r}, modules={which})")
+        modules = "MODULES" if everywhere else f"LINES_OF[{kind!r}]"
+        found.add_note(f"again: replay({build.__module__}.{name}, {found.schedule!r}, modules={modules})")
         raise
 
 

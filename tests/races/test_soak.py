@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from hilbridge.testing.interleave import MODULES, Granularity
-from tests.races import drivers, endings, reads, writes  # noqa: F401 - they fill RACES
-from tests.races.racekit import RACES, explore_race
+from hilbridge.testing.interleave import Granularity
+from tests.races import drivers, endings, polled, reads, writes  # noqa: F401 - they fill the tables
+from tests.races.racekit import POLLED, RACES, explore_race
 
 
 @pytest.mark.soak
 def test_random_orders(seed: int, soak_seconds: float) -> None:
     """Any race, at any granularity, with up to four preemptions."""
     draw = random.Random(seed)
-    names = sorted(RACES)
+    names = sorted(RACES | POLLED)
     end = time.monotonic() + soak_seconds
     while time.monotonic() < end:
         explore_race(
@@ -26,7 +26,7 @@ def test_random_orders(seed: int, soak_seconds: float) -> None:
             samples=100,
             sample_preemptions=draw.randint(1, 4),
             seed=draw.getrandbits(32),
-            modules=MODULES,
+            everywhere=True,
         )
 
 
