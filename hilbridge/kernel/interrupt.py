@@ -231,8 +231,9 @@ class Vector:
 
     def disconnect(self, interrupt: Interrupt) -> None:
         """Take off the chain. The routine is not called any more; it may still be running, see `Interrupt.wait_idle`."""
-        interrupt.connected = False
+        # In this order: a service routine that is on the chain, and is not called, would leave its line unclaimed.
         self.chain = tuple(i for i in self.chain if i is not interrupt)
+        interrupt.connected = False
 
     def lose(self, stack: DeviceStack) -> None:
         """A driver of that stack has failed: no service routine of it is called any more."""

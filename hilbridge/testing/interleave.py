@@ -56,9 +56,14 @@ MODULES = (
     "hilbridge.iomgr",
     "hilbridge.model.irp",
     "hilbridge.drivers",
-    "hilbridge.kernel.spinlock",
     "hilbridge.kernel.dpc",
+    "hilbridge.kernel.event",
+    "hilbridge.kernel.interrupt",
+    "hilbridge.kernel.poller",
+    "hilbridge.kernel.spinlock",
+    "hilbridge.kernel.steering",
     "hilbridge.kernel.timer",
+    "hilbridge.kernel.workers",
     "hilbridge.virtual.line",
 )
 """Modules, with what is below them, whose lines and instructions are preemption points."""
@@ -136,7 +141,7 @@ def explore(
                 explorer.sample(random.Random(seed), samples, end, more)
     finally:
         explorer.scheduler.dismiss()
-        gc.collect()
+        gc.collect(1)
     return explorer.done
 
 

@@ -51,7 +51,7 @@ class CooperativeLock:
         self._count = 0
         self.holder: Actor | None = None
         self.is_signal = False
-        """Whether it has been released by another thread than the one that took it: then it keeps nobody out of anything."""
+        """It keeps nobody out: it was released by another thread than the one that took it, or that one waits for it itself."""
         scheduler.locks.append(self)
 
     def __repr__(self) -> str:
@@ -64,6 +64,7 @@ class CooperativeLock:
             if self._reentrant and self.holder is me:
                 self._count += 1
                 return True
+            self.is_signal = self.is_signal or self.holder is me
             if not blocking or not wait(self._scheduler, self._is_free, repr(self), nanoseconds(timeout)):
                 return False
         self._count = 1

@@ -35,9 +35,9 @@ def test_every_order_of_the_named_points(name: str, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RACES)
 def test_stopped_at_every_line(name: str, seed: int) -> None:
-    """Each thread is stopped once, before each of its lines, and the other goes on as far as it can; and some stops of both."""
+    """Each thread is stopped once, before each of its lines, and the other goes on as far as it can."""
     if thread_count(name) == 2:
-        explore_race(name, granularity=Granularity.LINES, preemptions=1, samples=25, seed=seed)
+        explore_race(name, granularity=Granularity.LINES, preemptions=1)
     else:
         explore_race(name, granularity=Granularity.LINES, preemptions=0, samples=300, sample_preemptions=2, seed=seed)
 

@@ -16,18 +16,30 @@ from hilbridge.bridge.handle import Handle
 from hilbridge.iomgr.cancel import CancelRoutines
 from hilbridge.iomgr.irps import IrpRoutines
 from hilbridge.iomgr.manager import IoManager
+from hilbridge.kernel.clock import VirtualClock
+from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.manual import ManualMachine
 from hilbridge.kernel.spinlock import SpinLock
-from hilbridge.kernel.timer import Ktimer
+from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, Deadlock, InternalFault, UsageFault
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCCESS, NtStatus
 from hilbridge.testing import baton
-from hilbridge.testing.interleave import MODULES, Exploration, Granularity, Race, RaceFound, explore, replay
+from hilbridge.testing.interleave import (
+    MODULES,
+    Exploration,
+    Granularity,
+    Race,
+    RaceFound,
+    explore,
+    replay,
+    settle,
+    stood_still,
+)
 from tests.support import Extension, TinyDriver, complete, hold
 
 HERE = (*MODULES, __name__)
@@ -414,6 +426,12 @@ def test_a_short_time_out_comes_and_does_not_come() -> None:
     assert set(came) == {True, False}
 
 
+def test_a_time_out_that_comes_early_has_the_price_of_a_preemption() -> None:
+    came: list[bool] = []
+    explore(waits(came, 0.05), preemptions=0)
+    assert set(came) == {True}
+
+
 def test_a_long_time_out_waits_for_the_others() -> None:
     came: list[bool] = []
     explore(waits(came, 30.0))
@@ -448,6 +466,113 @@ def test_locks_of_the_bridge_may_be_taken_again_where_they_are_made_for_it() -> 
         return Race({"one": look, "two": look}, close=bridge.close)
 
     explore(build, granularity=LINES, modules=(*HERE, "hilbridge.bridge"))
+
+
+# -- bridges that run by themselves ------------------------------------------------------------------------------------------
+
+
+def running() -> Bridge:
+    return Bridge(clock=VirtualClock())
+
+
+def test_the_threads_of_a_bridge_are_threads_of_the_race() -> None:
+    orders: set[str] = set()
+
+    def build() -> Race:
+        bridge = running()
+        order: list[str] = []
+
+        def racer() -> None:
+            bridge.ke.queue_work_item(lambda: order.append("w"))
+            order.append("r")
+
+        def check() -> None:
+            orders.add("".join(order))
+
+        return Race({"racer": racer, "other": lambda: order.append("o")}, check, bridge.close)
+
+    explore(build, preemptions=0)
+    assert orders == {"rwo", "row", "orw"}
+    explore(build, granularity=LINES, preemptions=1, modules=HERE)
+    assert orders == {"rwo", "row", "orw", "wro", "owr", "wor"}
+
+
+def test_time_that_passes_because_nobody_is_woken_is_counted() -> None:
+    seen: list[int] = []
+
+    def build() -> Race:
+        bridge = running()
+        event = Kevent()
+
+        def wait() -> None:
+            assert not bridge.ke.wait_for_single_object(event, 2.0)
+
+        return Race({"wait": wait, "other": lambda: None}, lambda: seen.append(stood_still()), bridge.close)
+
+    explore(build)
+    assert set(seen) == {2_000_000_000}
+
+
+def expired(_dpc: Kdpc, event: Kevent, _one: object, _two: object) -> None:
+    event.set()
+
+
+def test_a_timer_of_a_bridge_that_runs_by_itself_expires_on_its_virtual_clock() -> None:
+    def build() -> Race:
+        bridge = running()
+        event = Kevent()
+        timer = Ktimer()
+
+        def wait() -> None:
+            bridge.ke.set_timer(timer, relative_ms(20), dpc=Kdpc(expired, event))
+            assert bridge.ke.wait_for_single_object(event, 30.0)
+
+        def check() -> None:
+            assert stood_still() in (0, 20_000_000), "in one step, while nobody could go on, or early"
+            assert bridge.ke.clock.now() == 20_000_000
+
+        return Race({"wait": wait, "other": lambda: None}, check, bridge.close)
+
+    explore(build)
+    explore(build, granularity=LINES, preemptions=1, modules=(*HERE, "hilbridge.kernel.poller"))
+
+
+def test_a_thread_of_the_bridge_that_nobody_ends_is_reported() -> None:
+    bridges: list[Bridge] = []
+
+    def build() -> Race:
+        bridge = running()
+        bridges.append(bridge)
+        bridge.ke.queue_work_item(lambda: None)
+        return Race({"one": lambda: None})
+
+    with pytest.raises(RaceFound, match="no thread can go on: hilbridge-worker waits: for a queue"):
+        explore(build)
+    for bridge in bridges:
+        bridge.close()
+
+
+def test_a_failure_on_a_bridge_that_runs_by_itself_leaves_nothing_open() -> None:
+    """Its descriptors and threads; the rule for all tests says what was left."""
+
+    def build() -> Race:
+        bridge = running()
+        name = bridge.plug("virtual:loop", name="COM1")
+        handle = bridge.open(name)
+
+        def fail() -> None:
+            raise AssertionError("as if")
+
+        return Race({"write": lambda: handle.write(b"x"), "read": lambda: handle.read(1)}, fail, bridge.close)
+
+    with pytest.raises(RaceFound, match="as if"):
+        explore(build)
+
+
+@pytest.mark.parametrize("routine", [settle, stood_still])
+def test_what_is_for_races_is_for_races_only(routine: Callable[[], object]) -> None:
+    with pytest.raises(UsageFault, match="being explored"):
+        routine()
 
 
 # -- how a failure is told ---------------------------------------------------------------------------------------------
@@ -583,9 +708,10 @@ def untouched() -> Iterator[None]:
     """Everything that is hooked during an exploration is as it was afterwards."""
 
     def look() -> list[object]:
-        classes: list[type] = [IrpRoutines, CancelRoutines, Irp, SpinLock, Kernel, ManualMachine]
+        classes: list[type] = [IrpRoutines, CancelRoutines, Irp, SpinLock, Kernel, ManualMachine, VirtualClock]
         modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("hilbridge.")]
-        return [dict(vars(one)) for one in classes] + [vars(module).get("threading") for module in modules]
+        names = ("threading", "queue", "select")
+        return [dict(vars(one)) for one in classes] + [vars(module).get(name) for module in modules for name in names]
 
     Bridge.manual().close()  # imports what it needs
     before = look()
