@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, NoReturn
 
+from hilbridge.model.capabilities import DeviceCapabilities
+from hilbridge.model.codes import IdType, PowerAction, PowerStateType, RelationType, TextType
 from hilbridge.model.errors import DriverFault
 
 
@@ -46,6 +48,41 @@ class Parameters:
     def start_device(self) -> StartDeviceParameters:
         """Parameters.StartDevice."""
         self._wrong("start_device")
+
+    @property
+    def query_device_relations(self) -> QueryDeviceRelationsParameters:
+        """Parameters.QueryDeviceRelations."""
+        self._wrong("query_device_relations")
+
+    @property
+    def query_interface(self) -> QueryInterfaceParameters:
+        """Parameters.QueryInterface."""
+        self._wrong("query_interface")
+
+    @property
+    def device_capabilities(self) -> DeviceCapabilitiesParameters:
+        """Parameters.DeviceCapabilities."""
+        self._wrong("device_capabilities")
+
+    @property
+    def query_id(self) -> QueryIdParameters:
+        """Parameters.QueryId."""
+        self._wrong("query_id")
+
+    @property
+    def query_device_text(self) -> QueryDeviceTextParameters:
+        """Parameters.QueryDeviceText."""
+        self._wrong("query_device_text")
+
+    @property
+    def power(self) -> PowerParameters:
+        """Parameters.Power."""
+        self._wrong("power")
+
+    @property
+    def wmi(self) -> WmiParameters:
+        """Parameters.WMI."""
+        self._wrong("wmi")
 
     @property
     def others(self) -> OthersParameters:
@@ -135,6 +172,117 @@ class StartDeviceParameters(_StartDevice, Parameters):
 
     @property
     def start_device(self) -> StartDeviceParameters:
+        return self
+
+
+class _QueryDeviceRelations(NamedTuple):
+    type: RelationType
+
+
+class QueryDeviceRelationsParameters(_QueryDeviceRelations, Parameters):
+    """IRP_MN_QUERY_DEVICE_RELATIONS."""
+
+    __slots__ = ()
+
+    @property
+    def query_device_relations(self) -> QueryDeviceRelationsParameters:
+        return self
+
+
+class _QueryInterface(NamedTuple):
+    interface_type: str
+    version: int
+    interface: Any
+    interface_specific_data: Any = None
+
+
+class QueryInterfaceParameters(_QueryInterface, Parameters):
+    """IRP_MN_QUERY_INTERFACE: `interface_type` is a GUID in braces; the driver fills the object `interface` in."""
+
+    __slots__ = ()
+
+    @property
+    def query_interface(self) -> QueryInterfaceParameters:
+        return self
+
+
+class _DeviceCapabilities(NamedTuple):
+    capabilities: DeviceCapabilities
+
+
+class DeviceCapabilitiesParameters(_DeviceCapabilities, Parameters):
+    """IRP_MN_QUERY_CAPABILITIES: drivers write into the object that the arm points to."""
+
+    __slots__ = ()
+
+    @property
+    def device_capabilities(self) -> DeviceCapabilitiesParameters:
+        return self
+
+
+class _QueryId(NamedTuple):
+    id_type: IdType
+
+
+class QueryIdParameters(_QueryId, Parameters):
+    """IRP_MN_QUERY_ID."""
+
+    __slots__ = ()
+
+    @property
+    def query_id(self) -> QueryIdParameters:
+        return self
+
+
+class _QueryDeviceText(NamedTuple):
+    device_text_type: TextType
+    locale_id: int = 0x0409
+
+
+class QueryDeviceTextParameters(_QueryDeviceText, Parameters):
+    """IRP_MN_QUERY_DEVICE_TEXT; 0x0409 is the locale of American English."""
+
+    __slots__ = ()
+
+    @property
+    def query_device_text(self) -> QueryDeviceTextParameters:
+        return self
+
+
+class _Power(NamedTuple):
+    type: PowerStateType
+    state: int
+    shutdown_type: PowerAction = PowerAction.NONE
+    system_context: int = 0
+
+
+class PowerParameters(_Power, Parameters):
+    """IRP_MN_SET_POWER and IRP_MN_QUERY_POWER; `state` is a SystemPowerState or a DevicePowerState, as `type` says.
+
+    In IRP_MN_WAIT_WAKE `state` is the lowest system state from which the device is to wake it.
+    """
+
+    __slots__ = ()
+
+    @property
+    def power(self) -> PowerParameters:
+        return self
+
+
+class _Wmi(NamedTuple):
+    provider_id: Any
+    data_path: str
+    buffer_size: int = 0
+    buffer: Any = None
+
+
+class WmiParameters(_Wmi, Parameters):
+    """IRP_MJ_SYSTEM_CONTROL: `provider_id` is the DEVICE_OBJECT that is asked, `data_path` the GUID of the data block."""
+
+    __slots__ = ()
+
+    @property
+    def wmi(self) -> WmiParameters:
         return self
 
 

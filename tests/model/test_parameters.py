@@ -5,14 +5,23 @@ from __future__ import annotations
 import pytest
 
 from hilbridge import DriverFault
+from hilbridge.model.capabilities import NO_NUMBER, DeviceCapabilities
+from hilbridge.model.codes import DevicePowerState, IdType, PowerStateType, RelationType, SystemPowerState, TextType
 from hilbridge.model.parameters import (
     NO_PARAMETERS,
     CreateParameters,
+    DeviceCapabilitiesParameters,
     DeviceIoControlParameters,
     OthersParameters,
     Parameters,
+    PowerParameters,
+    QueryDeviceRelationsParameters,
+    QueryDeviceTextParameters,
+    QueryIdParameters,
+    QueryInterfaceParameters,
     ReadParameters,
     StartDeviceParameters,
+    WmiParameters,
     WriteParameters,
 )
 
@@ -22,6 +31,13 @@ ARMS: dict[str, Parameters] = {
     "write": WriteParameters(16, 1, 2),
     "device_io_control": DeviceIoControlParameters(8, 4, 0x1B0004, b"raw"),
     "start_device": StartDeviceParameters("resources"),
+    "query_device_relations": QueryDeviceRelationsParameters(RelationType.BUS),
+    "query_interface": QueryInterfaceParameters("{guid}", 1, None),
+    "device_capabilities": DeviceCapabilitiesParameters(DeviceCapabilities()),
+    "query_id": QueryIdParameters(IdType.DEVICE_ID),
+    "query_device_text": QueryDeviceTextParameters(TextType.DESCRIPTION),
+    "power": PowerParameters(PowerStateType.DEVICE, DevicePowerState.D3),
+    "wmi": WmiParameters(None, "{guid}"),
     "others": OthersParameters(1, 2, 3, 4),
 }
 
@@ -64,3 +80,12 @@ def test_arms_are_immutable_so_that_a_copied_location_may_share_them() -> None:
 def test_a_location_without_parameters_has_the_anonymous_arm() -> None:
     assert NO_PARAMETERS.others == (None, None, None, None)
     assert not hasattr(NO_PARAMETERS, "__dict__"), "arms are made for every request"
+
+
+def test_capabilities_arrive_as_windows_sends_them() -> None:
+    capabilities = DeviceCapabilities()
+    assert (capabilities.version, capabilities.address, capabilities.ui_number) == (1, 0xFFFF_FFFF, NO_NUMBER)
+    assert capabilities.device_state[SystemPowerState.WORKING] is DevicePowerState.D0
+    assert SystemPowerState.UNSPECIFIED not in capabilities.device_state
+    DeviceCapabilities().device_state[SystemPowerState.HIBERNATE] = DevicePowerState.D0
+    assert capabilities.device_state[SystemPowerState.HIBERNATE] is DevicePowerState.D3, "each has a table of its own"
