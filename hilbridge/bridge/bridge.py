@@ -511,8 +511,9 @@ class Bridge:
             for node in self._nodes.values():
                 steps.callback(self._remove, node)
                 for file in node.pdo.device_stack.files:
-                    steps.callback(self.io.close_file, file)
+                    steps.callback(self.io.close_file, file, force=True)
             self._orphans.clear()
+            steps.callback(self.io.shutdown_system)
 
     def _unload(self, name: str) -> None:
         with contextlib.suppress(UsageFault):  # in use: a device whose removal failed, which has been reported

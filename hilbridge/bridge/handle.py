@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hilbridge.bridge.arguments import as_bytes, check_settings, length, nanoseconds
-from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request
+from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request, TaskRequests
 from hilbridge.bridge.translate import fault_of, from_nt_status
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
@@ -55,6 +55,7 @@ class Handle:
         self._ke = bridge.ke
         self._local = bridge.ke.local
         self._owns_bridge = owns_bridge
+        self._tasks = TaskRequests()
 
     def __repr__(self) -> str:
         return f"<Handle {self.name}{' (closed)' if self.closed else ''}>"
@@ -308,14 +309,14 @@ class Handle:
             self._must_stream("submit_read(minimum=, terminator=)")
         request = Request(self, f"read({n})", n)
         try:
-            return self._submit(request, self.io.submit_read, n, minimum=minimum, terminator=terminator)
+            return self._started(self._submit(request, self.io.submit_read, n, minimum=minimum, terminator=terminator))
         except (MemoryError, OverflowError):
             raise UsageFault(f"read({n}) on {self.name}: there is no memory for that many bytes") from None
 
     def submit_write(self, data: bytes | bytearray | memoryview) -> Request:
         """Start a write and go on."""
         data = as_bytes(data, f"write on {self.name}")
-        return self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data)
+        return self._started(self._submit(Request(self, f"write of {len(data)} bytes"), self.io.submit_write, data))
 
     def submit_ioctl(self, code: int, data: bytes | bytearray | memoryview = b"", *, size: int = 0) -> Request:
         """Start a device control request and go on."""
@@ -323,11 +324,11 @@ class Handle:
             raise UsageFault(f"I/O control {code!r} on {self.name}: a control code is a 32-bit number")
         data = as_bytes(data, f"{_control_name(code)} on {self.name}")
         length(size)
-        return self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data)
+        return self._started(self._submit(Request(self, _control_name(code), size), self.io.submit_ioctl, code, data))
 
     def cancel_io(self) -> int:
         """Cancel everything that this handle has outstanding; returns how many requests were asked to end."""
-        return self.io.cancel_io(self.file)
+        return self.io.cancel_io_ex(self.file)
 
     # -- closing -----------------------------------------------------------------------------------------------------
 
@@ -376,6 +377,11 @@ class Handle:
             raise from_nt_status(error, request.what, self.name) from None
         finally:
             processor.inside -= 1
+        return request
+
+    def _started(self, request: Request) -> Request:
+        if not request.done:
+            self._tasks.add(request)
         return request
 
     def _fast_read(self, n: int, minimum: int, terminator: bytes, briefly: bool) -> bytes | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.bridge.arguments import nanoseconds
@@ -21,12 +23,14 @@ DEFAULT_TIMEOUT = 5.0
 class Request(IoRequest):
     """A request that is under way. It ends exactly once; then ``status``, ``information`` and ``data`` stand."""
 
-    __slots__ = ("handle", "what")
+    __slots__ = ("awaited", "handle", "what")
 
     def __init__(self, handle: Handle, what: str, capacity: int = 0) -> None:
         super().__init__(handle.io, handle.file, capacity)
         self.handle = handle
         self.what = what
+        self.awaited = False
+        """Some task has begun to await it, and sees to its end."""
 
     def __repr__(self) -> str:
         return f"<{self.what} on {self.handle.name}: {self.status.name}>"
@@ -65,6 +69,7 @@ class Request(IoRequest):
         """Cancelling the task cancels the IRP and awaits its end. Its bytes are not lost: a read that ended all the same
         gives them back to the front of the receive log.
         """
+        self.awaited = True
         if not self.done:
             loop = asyncio.get_running_loop()
             ended = asyncio.Event()
@@ -100,3 +105,34 @@ class Request(IoRequest):
         data, self.data = self.data, b""
         if data:
             self.handle.give_back(data)
+
+
+class TaskRequests:
+    """What the asyncio tasks of a program have submitted on one handle, and have not awaited yet.
+
+    As with threads: what a task leaves behind at its end, and nobody awaits, is cancelled. Where no loop runs nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: weakref.WeakKeyDictionary[asyncio.Task[Any], list[Request]] = weakref.WeakKeyDictionary()
+
+    def add(self, request: Request) -> None:
+        """It has been submitted, and has to wait."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # this thread runs no loop
+            return
+        if task is None:
+            return
+        waiting = self._waiting.get(task)
+        if waiting is None:
+            waiting = self._waiting[task] = []
+            task.add_done_callback(partial(_task_ended, waiting))
+        waiting[:] = [other for other in waiting if not other.done]  # a task may go on for ever
+        waiting.append(request)
+
+
+def _task_ended(waiting: list[Request], _task: object) -> None:
+    for request in waiting:
+        if not request.awaited:
+            request.cancel()

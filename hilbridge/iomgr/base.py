@@ -30,10 +30,17 @@ class IoBase:
         self._irp_ids = itertools.count(FIRST_IRP_ID)
         self._file_ids = itertools.count(1)
         self._lock = threading.Lock()
+        self._threaded: dict[int, Irp] = {}
+        """IRPs that drivers have built for the calling thread to wait for, by id."""
         self.closed: BridgeClosed | None = None
         """Why nothing is accepted any more."""
         self.on_device_state: Callable[[DeviceObject[Any]], None] = lambda device: None
         """Who manages the devices: called at PASSIVE_LEVEL when a driver has reported that its device went."""
+        self.on_last_close: Callable[[DeviceObject[Any]], None] = lambda device: None
+        """The same: called at PASSIVE_LEVEL when a device is not open any more. REMOVE_DEVICE may follow."""
+
+    def last_use_gone(self, driver: DriverObject) -> None:
+        """Something that used a device of this driver is gone: a driver whose unload is pending may go now."""
 
     def refuse_if_dead(self, device: DeviceObject[Any]) -> None:
         """Raise what stands in the way of a new request: the bridge is closed, or a driver of this stack is broken."""

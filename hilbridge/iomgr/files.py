@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hilbridge.iomgr.cancel import CancelRoutines
-from hilbridge.iomgr.devices import DeviceRoutines
+from hilbridge.iomgr.build import mdl_of
+from hilbridge.iomgr.cancelio import CancelIoRoutines
 from hilbridge.iomgr.drivers import DriverRoutines
 from hilbridge.iomgr.request import IoRequest
 from hilbridge.kernel.event import Kevent
@@ -34,7 +34,7 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, NtStatusError, UsageFault
 from hilbridge.model.file import FileObject
 from hilbridge.model.ioctl import METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, ioctl_access, ioctl_method
-from hilbridge.model.irp import Irp
+from hilbridge.model.irp import BuiltIrp, Irp, IrpOrigin
 from hilbridge.model.irp_life import IrpEvent, IrpState
 from hilbridge.model.parameters import (
     NO_PARAMETERS,
@@ -48,6 +48,7 @@ from hilbridge.model.parameters import (
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
     STATUS_FILE_CLOSED,
+    STATUS_INVALID_HANDLE,
     STATUS_NO_SUCH_DEVICE,
     STATUS_PENDING,
     NtStatus,
@@ -58,9 +59,10 @@ if TYPE_CHECKING:
     from hilbridge.kernel.processor import Processor
 
 RequestT = TypeVar("RequestT", bound=IoRequest)
+_OWN = BuiltIrp(IrpOrigin.SYNCHRONOUS, tells_always=True)
 
 
-class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
+class FileRoutines(DriverRoutines, CancelIoRoutines):
     """NtCreateFile, NtReadFile, NtWriteFile, NtDeviceIoControlFile, NtCancelIoFile, NtClose; and PnP's requests."""
 
     # -- open and close ----------------------------------------------------------------------------------------------
@@ -75,10 +77,14 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         with self._lock:
             if device.delete_pending:
                 raise NtStatusError(STATUS_NO_SUCH_DEVICE, f"{name} is being removed")
-            if device.flags & DO_EXCLUSIVE and device.handle_count:
+            if device.driver_object.unload_pending:
+                raise NtStatusError(
+                    STATUS_NO_SUCH_DEVICE, f"driver {device.driver_object.name} of {name} is being unloaded"
+                )
+            if device.flags & DO_EXCLUSIVE and device.reference_count:
                 raise NtStatusError(STATUS_ACCESS_DENIED, f"{name} is exclusive, and open already")
-            device.handle_count += 1
-        file = FileObject(device, rest, access, next(self._file_ids))
+            device.reference_count += 1
+        file = FileObject(device, rest, access, next(self._file_ids), share)
         try:
             status, _ = self.send_and_wait(device.top, file, IrpMajor.CREATE, CreateParameters(access, share))
         except BaseException:
@@ -93,35 +99,88 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             file.fast_io = device.driver_object.fast_io_dispatch
         return file
 
-    def close_file(self, file: FileObject) -> None:
-        """NtClose of the last handle: CLEANUP, the end of every outstanding request of this file, CLOSE.
+    def duplicate_handle(self, file: FileObject) -> FileObject:
+        """NtDuplicateObject: one more handle of the same file; returns it. No driver is asked. Close each of them.
 
-        A driver whose CLEANUP forgets a request is helped out: the request is cancelled, and if that does not end it in
-        time it is disowned and the driver reported. Nothing of this can fail: when it returns the file is closed.
+        Raises `NtStatusError` STATUS_INVALID_HANDLE if the last one has been closed.
         """
         with self._lock:
             if file.flags & FO_CLEANUP_COMPLETE:
+                raise NtStatusError(STATUS_INVALID_HANDLE, f"{file!r} has been closed")
+            file.handles += 1
+        return file
+
+    def close_file(self, file: FileObject, *, force: bool = False) -> None:
+        """NtClose. With the last handle: CLEANUP, the end of every outstanding request of this file, and CLOSE.
+
+        A driver whose CLEANUP forgets a request is helped out: the request is cancelled, and if that does not end it in
+        time it is disowned and the driver reported. Nothing of this can fail: when it returns the file is closed. CLOSE waits
+        for references that drivers hold (`reference_object`). `force`: all handles are closed, and no reference is waited for.
+        """
+        with self._lock:
+            first = not file.flags & FO_CLEANUP_COMPLETE
+            if first:
+                file.handles = 0 if force else file.handles - 1
+                if file.handles:
+                    return
+                file.flags |= FO_CLEANUP_COMPLETE
+                file.fast_io = None
+            elif not force:
                 return
-            file.flags |= FO_CLEANUP_COMPLETE
-            file.fast_io = None
-        device = file.device_object
         processor = self.ke.current()
         processor.inside += 1
         try:
             try:
-                if device.device_stack.fault is None:
-                    self.send_and_wait(device.top, file, IrpMajor.CLEANUP, NO_PARAMETERS)
-                self.end_outstanding(file)
-                if device.device_stack.fault is None:
-                    self.send_and_wait(device.top, file, IrpMajor.CLOSE, NO_PARAMETERS)
+                if first:
+                    self._cleanup(file)
             finally:
-                self.end_outstanding(file)
-                file.flags &= ~FO_FILE_OPEN
-                stack = device.device_stack
-                stack.files = [f for f in stack.files if f is not file]
-                self._drop_handle(device)
+                with self._lock:
+                    if force:
+                        file.pointer_count = 0
+                    elif first:
+                        file.pointer_count -= 1
+                    last = file.pointer_count == 0
+                if last:
+                    self._last_reference(file)
         finally:
             processor.inside -= 1
+
+    def _cleanup(self, file: FileObject) -> None:
+        """The last handle is closed. In the context of who closes it."""
+        device = file.device_object
+        try:
+            if device.device_stack.fault is None:
+                self.send_and_wait(device.top, file, IrpMajor.CLEANUP, NO_PARAMETERS)
+        finally:
+            self.end_outstanding(file)
+
+    def _last_reference(self, file: FileObject) -> None:
+        """Nothing points to the file any more: CLOSE. At PASSIVE_LEVEL, in any thread."""
+        device = file.device_object
+        with self._lock:
+            if not file.flags & FO_FILE_OPEN:
+                return  # by force, and then again
+            file.flags &= ~FO_FILE_OPEN
+        try:
+            if device.device_stack.fault is None:
+                self.send_and_wait(device.top, file, IrpMajor.CLOSE, NO_PARAMETERS)
+        finally:
+            self.end_outstanding(file)
+            stack = device.device_stack
+            stack.files = [f for f in stack.files if f is not file]
+            self._drop_handle(device)
+
+    def get_device_object_pointer(
+        self, name: str, access: int = FILE_READ_DATA | FILE_WRITE_DATA
+    ) -> tuple[FileObject, DeviceObject[Any]]:
+        """IoGetDeviceObjectPointer: the file, referenced, and the top of that device's stack, at PASSIVE_LEVEL.
+
+        The driver sends its own IRPs to the device. It keeps it open by its reference on the file, and lets it go with
+        ``io.dereference_object(file)``. Raises as `create_file` does.
+        """
+        file = self.reference_object(self.create_file(name, access))
+        self.close_file(file)
+        return file, file.device_object.top
 
     def end_outstanding(self, file: FileObject) -> None:
         """Cancel what this file has outstanding, and see to it that it ends."""
@@ -133,15 +192,16 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
 
     def _drop_handle(self, device: DeviceObject[Any]) -> None:
         with self._lock:
-            device.handle_count -= 1
-            last = device.handle_count == 0
+            device.reference_count -= 1
+            last = device.reference_count == 0
+            free = last and device.delete_pending and not device.pointer_count
         if last:
-            if device.delete_pending:
+            if free:
                 self._free_device(device)
-            self.last_handle_closed(device)
-
-    def last_handle_closed(self, device: DeviceObject[Any]) -> None:
-        """For who manages the devices: REMOVE_DEVICE may follow now."""
+            self.on_last_close(device)
+        for one in device.bottom.walk_up():
+            if one.driver_object.unload_pending:
+                self.last_use_gone(one.driver_object)
 
     # -- fast I/O ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +277,10 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         location.device_object = device
         irp.step(IrpEvent.CALL)
         irp.current_location -= 1
+        irp.thread = self.ke.current()
         self._register(irp, request.file)
+        if self.ke.local.at_end is None:
+            self.watch_thread()
         return irp
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -234,7 +297,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             irp.system_buffer = bytearray(length)
         elif flags & DO_DIRECT_IO:
             irp.user_buffer = bytearray(length)
-            irp.mdl_address = memoryview(irp.user_buffer)
+            irp.mdl_address = mdl_of(irp.user_buffer)
         else:
             irp.user_buffer = bytearray(length)
         location = irp.stack[-1]
@@ -255,7 +318,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         if flags & DO_BUFFERED_IO:
             irp.system_buffer = bytearray(data)
         elif flags & DO_DIRECT_IO:
-            irp.mdl_address = memoryview(data)
+            irp.mdl_address = mdl_of(data)
         else:
             irp.user_buffer = data
         location = irp.stack[-1]
@@ -300,8 +363,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         else:
             irp.system_buffer = bytearray(data)
             irp.user_buffer = bytearray(length) if second is None else second
-            view = memoryview(irp.user_buffer)
-            irp.mdl_address = view.toreadonly() if method == METHOD_IN_DIRECT else view
+            irp.mdl_address = mdl_of(irp.user_buffer, writable=method != METHOD_IN_DIRECT)
             irp.flags = 0 if method == METHOD_IN_DIRECT else IRP_INPUT_OPERATION
         location = irp.stack[-1]
         location.major_function = IrpMajor.INTERNAL_DEVICE_CONTROL if internal else IrpMajor.DEVICE_CONTROL
@@ -318,13 +380,6 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
         location.file_object = request.file
         self._dispatch(device, irp, request)
         return request
-
-    def cancel_io(self, file: FileObject) -> int:
-        """NtCancelIoFile: cancel every outstanding request of this file; returns how many there were."""
-        irps = [irp for irp in list(file.irps.values()) if not irp.user_request.done]
-        for irp in irps:
-            self.cancel_irp(irp)
-        return len(irps)
 
     def _irp_for(self, request: IoRequest) -> tuple[Irp, DeviceObject[Any]]:
         file = request.file
@@ -353,8 +408,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
 
     def _dispatch(self, device: DeviceObject[Any], irp: Irp, request: IoRequest) -> None:
         """Send a request's IRP down, and look at how the dispatch routine behaved."""
+        irp.thread = processor = self.ke.current()
         self._register(irp, request.file)
-        processor = self.ke.current()
         irql = processor.irql
         try:
             status = self.call_driver(device, irp)
@@ -371,6 +426,8 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
                 irp, request, BugCheck(0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x05, irql, was, hint="IRQL leak")
             )
         if status == STATUS_PENDING:
+            if self.ke.local.at_end is None:
+                self.watch_thread()
             pin = device.device_stack.steering
             if pin is not None and pin.parked:
                 self.ke.machine.unpark(pin)
@@ -424,6 +481,7 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
     ) -> tuple[NtStatus, int]:
         processor = self.ke.current()
         irql = processor.irql
+        irp.built = _OWN
         holder = device
         wrong: BaseException | None = None
         try:
@@ -446,7 +504,10 @@ class FileRoutines(DriverRoutines, DeviceRoutines, CancelRoutines):
             wrong = error
         if wrong is not None:
             processor.irql = irql
+            self._threaded.pop(irp.id, None)
             raise self.fault(holder, wrong, f"its dispatch routine for {what}") from wrong
+        if self._unload_later:
+            self.unload_what_waits()
         final = irp.io_status.status
         return final if isinstance(final, NtStatus) else NtStatus(final), irp.io_status.information
 

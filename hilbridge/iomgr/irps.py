@@ -1,42 +1,46 @@
 """Sending IRPs down and bringing them back up: IoCallDriver and IoCompleteRequest.
 
-Completion walks the stack in a loop, never by recursion: a stack of any depth and a driver that completes one request
-from another's completion cost no Python stack.
+On the way up the stack is walked in a loop: a stack of any depth costs no Python stack. (On the way down each driver calls
+the next one, here as in Windows: two frames a device and what the drivers add, so that 200 devices fit well.)
+
+A completion routine may complete another IRP, whose routine completes a third one, and so on. Each runs inside the one
+before, as in Windows, so that `complete_request` returns when the routines have run; in Windows such a chain ends when the
+kernel stack is used up. Here, when `NESTED_ROUTINES` are under way on this processor, the next completion is *put off*:
+`complete_request` returns, and the routines run as soon as the routine that called it has returned. A chain of any length
+then goes on in a loop. Only an IRP that has been marked pending is put off: whoever sent it was, or will be, answered
+STATUS_PENDING, and has to be prepared for an end that comes later. An IRP that is completed without that, in a dispatch
+routine, must have ended when `call_driver` returns, and does. A processor that is about to wait does first what it has
+put off.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hilbridge.iomgr.base import IoBase
-from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
     IRP_INPUT_OPERATION,
-    IRP_SYNCHRONOUS_API,
     SL_ERROR_RETURNED,
     SL_INVOKE_ON_CANCEL,
     SL_INVOKE_ON_ERROR,
     SL_INVOKE_ON_SUCCESS,
     SL_PENDING_RETURNED,
-    IrpMajor,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverDispatch
 from hilbridge.model.errors import BugCheck, DriverFault
-from hilbridge.model.irp import Irp
+from hilbridge.model.irp import IoStackLocation, Irp
 from hilbridge.model.irp_life import STEPS, IrpEvent, IrpState
-from hilbridge.model.parameters import NO_PARAMETERS, DeviceIoControlParameters, Parameters
 from hilbridge.model.status import (
     STATUS_ACCESS_VIOLATION,
     STATUS_MORE_PROCESSING_REQUIRED,
-    STATUS_NOT_SUPPORTED,
-    STATUS_PENDING,
     STATUS_SUCCESS,
     STATUS_VERIFY_REQUIRED,
     NtStatus,
 )
 
-_CALL, _COMPLETE, _OFFER, _CONTINUE, _FINISH, _FREE, _REUSE = (
+_CALL, _COMPLETE, _OFFER, _CONTINUE, _FINISH, _FREE = (
     int(e)
     for e in (
         IrpEvent.CALL,
@@ -45,104 +49,18 @@ _CALL, _COMPLETE, _OFFER, _CONTINUE, _FINISH, _FREE, _REUSE = (
         IrpEvent.CONTINUE,
         IrpEvent.FINISH,
         IrpEvent.FREE,
-        IrpEvent.REUSE,
     )
 )
 _MORE = int(STATUS_MORE_PROCESSING_REQUIRED)
 _NT_ERROR = 0xC000_0000
 _NT_FAILURE = 0x8000_0000
-_FILLED_BY_PNP = (IrpMajor.PNP, IrpMajor.POWER, IrpMajor.SYSTEM_CONTROL)
+
+NESTED_ROUTINES = 32
+"""So many completion routines run inside one another on one processor; then completions are put off."""
 
 
 class IrpRoutines(IoBase):
     """The I/O manager's routines about IRPs. Callable at or below DISPATCH_LEVEL."""
-
-    # -- making them -------------------------------------------------------------------------------------------------
-
-    def allocate_irp(self, stack_size: int) -> Irp:
-        """IoAllocateIrp. The caller owns it: it sets a completion routine that keeps it, and frees or reuses it."""
-        return self.irp_class(next(self._irp_ids), stack_size, self.ke.clock.now())
-
-    def free_irp(self, irp: Irp) -> None:
-        """IoFreeIrp: only an IRP from `allocate_irp` that has come back."""
-        irp.step(_FREE)
-
-    def reuse_irp(self, irp: Irp, status: NtStatus = STATUS_SUCCESS) -> None:
-        """IoReuseIrp: as new, with the same id."""
-        # Checked by the table; then it is made anew, in the same object, because its owner and others point to that.
-        irp.step(_REUSE)
-        irp.__init__(irp.id, irp.stack_count, self.ke.clock.now())  # type: ignore[misc]
-        irp.io_status.status = status
-
-    def build_synchronous_fsd_request(
-        self,
-        major: IrpMajor,
-        device: DeviceObject[Any],
-        event: Kevent,
-        *,
-        minor: int = 0,
-        parameters: Parameters = NO_PARAMETERS,
-        buffer: bytearray | None = None,
-    ) -> Irp:
-        """IoBuildSynchronousFsdRequest: sets `event` when done; the creator waits, and must not free it.
-
-        The outcome is in ``irp.io_status``, which here stays readable afterwards (C copies it to the caller's block).
-        """
-        irp = self.allocate_irp(device.stack_size)
-        irp.flags = IRP_SYNCHRONOUS_API
-        irp.user_event = event
-        irp.system_buffer = buffer
-        location = irp.next_stack_location
-        location.major_function = major
-        location.minor_function = minor
-        location.parameters = parameters
-        if major in _FILLED_BY_PNP:
-            irp.io_status.status = STATUS_NOT_SUPPORTED
-        return irp
-
-    def build_device_io_control_request(
-        self,
-        code: int,
-        device: DeviceObject[Any],
-        data: bytes,
-        output_length: int,
-        event: Kevent,
-        *,
-        internal: bool = False,
-    ) -> Irp:
-        """IoBuildDeviceIoControlRequest: as above, for a buffered control request to the driver below."""
-        buffer = bytearray(max(len(data), output_length))
-        buffer[: len(data)] = data
-        major = IrpMajor.INTERNAL_DEVICE_CONTROL if internal else IrpMajor.DEVICE_CONTROL
-        parameters = DeviceIoControlParameters(output_length, len(data), code)
-        return self.build_synchronous_fsd_request(major, device, event, parameters=parameters, buffer=buffer)
-
-    def call_and_wait(self, device: DeviceObject[Any], irp: Irp, timeout: float | None = 60.0) -> NtStatus:
-        """Send an IRP built with an event, and wait for its end, at PASSIVE_LEVEL: the commonest use of the two above."""
-        event = irp.user_event
-        status = self.call_driver(device, irp)
-        if int(status) == STATUS_PENDING and not self.ke.wait_for_single_object(event, timeout):
-            raise BugCheck(
-                0x9F, "DRIVER_POWER_STATE_FAILURE", 4, irp, hint=f"{device!r} did not complete it in {timeout} s"
-            )
-        return irp.io_status.status
-
-    def forward_and_wait(self, lower: DeviceObject[Any], irp: Irp) -> NtStatus:
-        """Send the current IRP to the device below and take it back: what START_DEVICE handlers begin with.
-
-        The IRP belongs to the caller again afterwards, who completes it.
-        """
-        event = Kevent()
-
-        def taken_back(_device: DeviceObject[Any] | None, _irp: Irp, _context: object) -> NtStatus:
-            event.set()
-            return STATUS_MORE_PROCESSING_REQUIRED
-
-        irp.copy_current_stack_location_to_next()
-        irp.set_completion_routine(taken_back)
-        if int(self.call_driver(lower, irp)) == STATUS_PENDING:
-            self.ke.wait_for_single_object(event, None)
-        return irp.io_status.status
 
     # -- down --------------------------------------------------------------------------------------------------------
 
@@ -197,10 +115,7 @@ class IrpRoutines(IoBase):
                 if irp.cancel:
                     wanted |= SL_INVOKE_ON_CANCEL
                 if control & wanted:
-                    context = done.context
-                    done.control = 0
-                    done.completion_routine = done.context = None
-                    if not self._offer(irp, location, routine, context):
+                    if not self._nested(irp, location, done, pending):
                         return
                     continue
             if location <= count:
@@ -214,6 +129,33 @@ class IrpRoutines(IoBase):
             irp.broken(_FINISH)
         irp.state = state
         self.finish(irp)
+
+    def _nested(self, irp: Irp, location: int, done: IoStackLocation, pending: bool) -> bool:
+        """Offer the IRP to the routine in `done`, or put that off. False if the completion goes no further now."""
+        processor = self.ke.local.processor or self.ke.current()
+        if pending and processor.offers >= NESTED_ROUTINES:
+            irp.current_location = location - 1
+            processor.put_off.append(partial(self._completion_put_off, irp, processor.irql))
+            return False
+        routine, context = done.completion_routine, done.context
+        done.control = 0
+        done.completion_routine = done.context = None
+        processor.offers += 1
+        try:
+            goes_on = self._offer(irp, location, routine, context)
+        finally:
+            processor.offers -= 1
+        if processor.put_off and not processor.catching_up:
+            processor.catch_up()  # before this IRP goes on: that is where it would have been, nested
+        return goes_on
+
+    def _completion_put_off(self, irp: Irp, irql: int) -> None:
+        """Complete what has been put off: from where it stopped, at the IRQL at which its driver completed it."""
+        # Until now the token was taken: whoever completed it a second time was told so.
+        irp.state = IrpState.PENDING
+        irp.return_completion_token()
+        with self.ke.raised_irql(max(irql, self.ke.irql)):
+            IrpRoutines.complete_request(self, irp)  # not an instrument's: it has been told
 
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         """Let a completion routine see the IRP; False if it kept it.
@@ -255,11 +197,73 @@ class IrpRoutines(IoBase):
             )
             # Last: who closes the file waits for what is on its list, and must not miss a request that is about to end.
             irp.file_object.irps.pop(irp.id, None)  # type: ignore[union-attr]  # a request always has one
-        elif irp.user_event is not None:
-            irp.user_event.set()
+        else:
+            self._finish_built(irp)
+
+    def _finish_built(self, irp: Irp) -> None:
+        """The same for an IRP that a driver has made, and that no completion routine has kept."""
+        status, built, event = irp.io_status, getattr(irp, "built", None), irp.user_event
+        if irp.flags & IRP_INPUT_OPERATION:
+            self._copy_back_built(irp)
+        # Who got an error from call_driver itself knows it from there: neither block nor event are touched.
+        told_by_return = (
+            status.status >= _NT_ERROR and not irp.pending_returned and not (built is not None and built.tells_always)
+        )
+        if built is not None and built.iosb is not None and not told_by_return:
+            built.iosb.status = status.status
+            built.iosb.information = status.information
+        if event is not None:
+            self._threaded.pop(irp.id, None)
+            if not told_by_return:
+                event.set()
         elif irp.state == IrpState.COMPLETED:
-            # Nobody asked for it back: an IRP of `allocate_irp` without a completion routine that keeps it.
+            # Nobody asked for it back: no event, and no completion routine that keeps it.
             irp.step(_FREE)
+        if built is not None and built.master is not None:
+            self._count_off(irp, built.master)
+
+    def _count_off(self, irp: Irp, master: Irp) -> None:
+        """An associated IRP has ended; the last one completes its master.
+
+        The first error of a part becomes the master's status, unless the driver has put an error there itself. (In Windows
+        the status of a part is lost if no completion routine of the driver's carries it over.)
+        """
+        with self._lock:
+            try:
+                master.irp_count -= 1
+                left = master.irp_count
+            except AttributeError:
+                left = -1
+            if irp.io_status.status >= _NT_ERROR and master.io_status.status < _NT_ERROR:
+                master.io_status.status = irp.io_status.status
+        if left < 0:
+            holder = master.stack[min(master.current_location, master.stack_count) - 1].device_object
+            raise self.fault(
+                holder,
+                BugCheck(
+                    0x2A,
+                    "INCONSISTENT_IRP",
+                    master,
+                    irp,
+                    hint="set master.irp_count to the number of associated IRPs before the first is sent",
+                ),
+                "the completion of an associated IRP",
+            )
+        if left == 0:
+            self.complete_request(master)
+
+    @staticmethod
+    def _copy_back_built(irp: Irp) -> None:
+        """Buffered input of a driver's IRP: Information bytes go into the driver's buffer, with the rules of `_copy_back`."""
+        status, source, target = irp.io_status, irp.system_buffer, irp.user_buffer
+        if source is None or target is None or status.status >= _NT_ERROR or status.status == STATUS_VERIFY_REQUIRED:
+            return
+        count = status.information
+        if not 0 <= count <= min(len(source), len(target)):
+            status.status = STATUS_ACCESS_VIOLATION
+            status.information = 0
+        else:
+            memoryview(target)[:count] = memoryview(source)[:count]
 
     @staticmethod
     def _copy_back(irp: Irp) -> bytes:

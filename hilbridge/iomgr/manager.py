@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hilbridge.iomgr.files import FileRoutines
 from hilbridge.iomgr.interrupts import InterruptRoutines
+from hilbridge.iomgr.shares import ShareRoutines
+from hilbridge.iomgr.shutdown import ShutdownRoutines
 from hilbridge.iomgr.startio import StartIoRoutines
 
 
-class IoManager(FileRoutines, InterruptRoutines, StartIoRoutines):
+class IoManager(ShutdownRoutines, InterruptRoutines, ShareRoutines, StartIoRoutines):
     """Names, devices, drivers, requests, completion, cancellation, queues.
 
     A verifier or a tracer is a subclass that the bridge picks instead: what is not asked for costs nothing.

@@ -54,6 +54,11 @@ class Namespace:
                 raise NtStatusError(STATUS_OBJECT_NAME_COLLISION, f"there is a device {name} already")
             self._devices[name.lower()] = device
 
+    def device(self, name: str) -> DeviceObject[Any] | None:
+        """The device of exactly that name, also one that is being deleted; None if there is none."""
+        with self._lock:
+            return self._devices.get(name.lower())
+
     def remove(self, device: DeviceObject[Any]) -> None:
         """Take a device's name out; links to it stay, and dangle."""
         if device.name is not None:

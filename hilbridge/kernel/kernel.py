@@ -11,6 +11,7 @@ from typing import Any
 
 from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, SystemClock
+from hilbridge.kernel.devqueues import DeviceQueueRoutines
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.interrupt import Interrupt, Pin, Vector
@@ -27,7 +28,7 @@ from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, Intern
 FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
 
-class Kernel:
+class Kernel(DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
     vector_class: type[Vector] = Vector
@@ -175,6 +176,8 @@ class Kernel:
         self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
     ) -> bool:
         """Wait on the machine; False when `timeout` (nanoseconds) passed first."""
+        if processor.put_off:
+            processor.catch_up()  # perhaps that is what it is about to wait for
         return self.machine.wait(processor, what, timeout, pin, alert)
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
@@ -191,6 +194,11 @@ class Kernel:
             if number is None:
                 number = next(n for n in range(0x30, 0x10000) if n not in self._vectors)
             return self._vectors.setdefault(number, self.vector_class(self, number, irql))
+
+    def vectors(self) -> list[Vector]:
+        """Every vector that there is."""
+        with self._lock:
+            return list(self._vectors.values())
 
     def add_pin(self, vector: Vector, fd: int, level: Callable[[], bool]) -> Pin:
         """Solder a device's interrupt line to `vector`."""
@@ -231,9 +239,7 @@ class Kernel:
         marks = device is not None and device.device_stack.fault is None
         if device is not None and marks:
             device.device_stack.fault = fault
-            with self._lock:
-                vectors = list(self._vectors.values())
-            for vector in vectors:
+            for vector in self.vectors():
                 vector.lose(device.device_stack)
         if first or marks:  # one fault may mark several stacks: those that share a vector
             self.on_fault(device, fault)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
@@ -20,12 +21,15 @@ class Processor:
 
     __slots__ = (
         "__weakref__",
+        "catching_up",
         "dpcs",
         "draining",
         "inside",
         "irql",
         "is_poller",
         "number",
+        "offers",
+        "put_off",
         "sigint",
         "thread_name",
         "waker",
@@ -42,7 +46,27 @@ class Processor:
         self.sigint = False
         """A SIGINT came while `inside` was not 0; it is delivered at the next wait, or on the way out."""
         self.is_poller = False
+        self.offers = 0
+        """How many completion routines run inside one another on this thread."""
+        self.put_off: deque[Callable[[], None]] = deque()
+        """Completions that wait until the stack is less deep; see `hilbridge.iomgr.irps`."""
+        self.catching_up = False
         self.waker: Waker | None = None
+
+    def catch_up(self) -> None:
+        """Do what has been put off, in order. What raises does not keep back the rest; the first error is raised at the end."""
+        before, self.catching_up = self.catching_up, True
+        failed: BaseException | None = None
+        try:
+            while self.put_off:
+                try:
+                    self.put_off.popleft()()
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    failed = failed or error
+        finally:
+            self.catching_up = before
+        if failed is not None:
+            raise failed
 
     def __repr__(self) -> str:
         return f"<processor {self.number} ({self.thread_name}) at IRQL {self.irql}>"
@@ -52,3 +76,5 @@ class ProcessorLocal(threading.local):
     """Where a thread finds its processor. The class attribute is what a new thread sees."""
 
     processor: Processor | None = None
+    at_end: Any = None
+    """What an I/O manager keeps here to hear of the thread's end."""

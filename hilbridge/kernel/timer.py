@@ -73,6 +73,11 @@ class TimerQueue:
             self._sweep()
             return was_queued
 
+    def running(self) -> list[Ktimer]:
+        """The timers that are queued, in no order."""
+        with self._lock:
+            return [timer for _, serial, timer in self._heap if serial == timer.serial]
+
     def next_due(self) -> int | None:
         """When the earliest timer expires (nanoseconds), or None."""
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hilbridge.model.codes import DO_DEVICE_INITIALIZING
+from hilbridge.model.codes import DO_DEVICE_INITIALIZING, IO_TYPE_DEVICE
 from hilbridge.model.devqueue import DeviceQueue
 from hilbridge.model.errors import HilbridgeError
 
@@ -55,17 +55,21 @@ class DeviceObject(Generic[ExtensionT]):
         "driver_object",
         "extension",
         "flags",
-        "handle_count",
         "io",
         "ke",
         "lower_device",
         "name",
         "next_device",
+        "non_cancelable_start_io",
+        "po",
+        "pointer_count",
         "queue_lock",
+        "reference_count",
         "stack_size",
-        "start_io_active",
-        "start_io_deferred",
+        "start_io_running",
     )
+
+    type = IO_TYPE_DEVICE
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class DeviceObject(Generic[ExtensionT]):
         self.driver_object = driver
         self.io: IoManager = driver.io
         self.ke: Kernel = driver.ke
+        self.po: IoManager = driver.po
         self.extension = extension
         self.name = name
         self.device_type = device_type
@@ -90,17 +95,20 @@ class DeviceObject(Generic[ExtensionT]):
         self.attached_device: DeviceObject[Any] | None = None
         self.lower_device: DeviceObject[Any] | None = None
         self.device_stack = device_stack
-        self.handle_count = 0
+        self.reference_count = 0
+        """DEVICE_OBJECT.ReferenceCount: opens of this very device, and opens that are under way."""
+        self.pointer_count = 0
+        """References that drivers took with ObReferenceObject: while there is one the device is not freed."""
         self.delete_pending = False
         # StartIo: the queue, the packet in progress, and what keeps StartIo from calling itself for ever.
         self.queue_lock = queue_lock
-        self.device_queue = DeviceQueue()
+        self.device_queue: DeviceQueue[Irp] = DeviceQueue(queue_lock)
         self.current_irp: Irp | None = None
         self.deferred_start_io = False
-        self.start_io_active = False
-        """A deferred StartIo is running: it starts the next packet itself when it has returned."""
-        self.start_io_deferred = 0
-        """How many times it will have to."""
+        self.non_cancelable_start_io = False
+        self.start_io_running: dict[Any, list[int | None]] = {}
+        """Who runs StartIo now (a processor; None with DeferredStartIo), and the keys of the packets that it has to start
+        when it has returned: one for each `start_next_packet` that came meanwhile."""
 
     def __repr__(self) -> str:
         return f"<DEVICE {self.name or '(unnamed)'} of {self.driver_object.name}>"

@@ -50,6 +50,11 @@ class HilbridgeError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def add_words(self, words: str) -> None:
+        """Append to the message: what else is known by who passes the error on."""
+        self.message += words
+        self.args = (self.message,)
+
     def again(self) -> Self:
         """A copy to raise once more: an exception object keeps the traceback of its first raise."""
         # Not copy.copy(): that calls the class with `args`, and not every class takes its arguments in that form.
@@ -100,7 +105,7 @@ class BugCheck(DriverFault):
     """A rule of the driver model was broken. ``code`` and ``parameters`` are those of Windows' bug check."""
 
     def __init__(self, code: int, name: str, *parameters: object, hint: str = "") -> None:
-        shown = ", ".join(str(p) for p in parameters)
+        shown = ", ".join(f"0x{p:X}" if p.__class__ is int else str(p) for p in parameters)
         super().__init__(f"bug check 0x{code:X} {name} ({shown})" + (f": {hint}" if hint else ""))
         self.code = code
         self.name = name
@@ -115,6 +120,8 @@ class NtStatusError(HilbridgeError):
 
     def __init__(self, status: NtStatus, message: str) -> None:
         super().__init__(f"{status.name}: {message}", status=status)
+        self.words = message
+        """The message without the status."""
 
 
 class DeviceFault(HilbridgeError, OSError):

@@ -7,9 +7,16 @@ Stack locations are numbered as in C: 1 is the lowest device's, ``stack_count`` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from hilbridge.model.codes import SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED
+from hilbridge.model.codes import (
+    IO_TYPE_IRP,
+    SL_INVOKE_ON_CANCEL,
+    SL_INVOKE_ON_ERROR,
+    SL_INVOKE_ON_SUCCESS,
+    SL_PENDING_RETURNED,
+)
 from hilbridge.model.errors import BugCheck, HilbridgeError
 from hilbridge.model.irp_life import BROKEN_RULES, STEPS, IrpEvent, IrpState
 from hilbridge.model.parameters import NO_PARAMETERS, Parameters
@@ -23,6 +30,28 @@ CompletionRoutine = Callable[["DeviceObject[Any] | None", "Irp", Any], NtStatus]
 CancelRoutine = Callable[["DeviceObject[Any] | None", "Irp"], None]
 
 _PEND = int(IrpEvent.PEND)
+
+
+class IrpOrigin(IntEnum):
+    """Who made an IRP, and so: who gets it back, and who frees it."""
+
+    USER = 0
+    """The I/O manager, for a handle: it tells the caller and lets go of the IRP."""
+    ALLOCATED = 1
+    """A driver, with IoAllocateIrp: its completion routine keeps the IRP; it frees or reuses it."""
+    ASYNCHRONOUS = 2
+    """A driver, with IoBuildAsynchronousFsdRequest: as ALLOCATED. (The verifier minds if it is reused.)"""
+    SYNCHRONOUS = 3
+    """A driver, with IoBuildSynchronousFsdRequest or IoBuildDeviceIoControlRequest: the I/O manager signals the event."""
+    ASSOCIATED = 4
+    """A driver, with IoMakeAssociatedIrp: the I/O manager counts it off at its master."""
+
+
+class ProcessorMode(IntEnum):
+    """KPROCESSOR_MODE: on whose behalf a request is made."""
+
+    KERNEL = 0
+    USER = 1
 
 
 class IoStatusBlock:
@@ -62,6 +91,27 @@ class IoStackLocation:
         self.context: Any = None
 
 
+class BuiltIrp:
+    """What the I/O manager keeps about an IRP that a driver has built: requests of applications do without."""
+
+    __slots__ = ("iosb", "master", "origin", "tells_always")
+
+    def __init__(
+        self,
+        origin: IrpOrigin,
+        iosb: IoStatusBlock | None = None,
+        master: Irp | None = None,
+        *,
+        tells_always: bool = False,
+    ) -> None:
+        self.origin = origin
+        self.iosb = iosb
+        """Where the outcome is written, besides the IRP's own block."""
+        self.master = master
+        self.tells_always = tells_always
+        """The I/O manager's own: its event is set also after an error that call_driver has returned."""
+
+
 class Irp:
     """IRP. `id` is unique within one bridge and appears in every message, trace and capture."""
 
@@ -69,6 +119,7 @@ class Irp:
         "_cancel_cell",
         "_completion_token",
         "born",
+        "built",
         "cancel",
         "current_location",
         "driver_context",
@@ -77,16 +128,28 @@ class Irp:
         "flags",
         "id",
         "io_status",
+        "irp_count",
         "mdl_address",
         "pending_returned",
         "stack",
         "stack_count",
         "state",
         "system_buffer",
+        "thread",
         "user_buffer",
         "user_event",
         "user_request",
     )
+
+    type = IO_TYPE_IRP
+
+    # These three are set by who needs them, not by __init__: an application's request should not pay for them.
+    built: BuiltIrp
+    """Only in IRPs of drivers; read `origin` and `master_irp` instead."""
+    thread: Any
+    """Tail.Overlay.Thread: the processor of the thread that made the request, or None. Set when it is sent."""
+    irp_count: int
+    """AssociatedIrp.IrpCount: how many associated IRPs are still out. A driver sets it before it sends the first one."""
 
     def __init__(self, irp_id: int, stack_count: int, born: int = 0) -> None:
         self.id = irp_id
@@ -118,6 +181,25 @@ class Irp:
 
     def __repr__(self) -> str:
         return f"<IRP 0x{self.id:04X} {IrpState(self.state).name} at {self.current_location}/{self.stack_count}>"
+
+    @property
+    def origin(self) -> IrpOrigin:
+        """Who made it, which decides who frees it."""
+        if self.user_request is not None:
+            return IrpOrigin.USER
+        built = getattr(self, "built", None)
+        return IrpOrigin.ALLOCATED if built is None else built.origin
+
+    @property
+    def requestor_mode(self) -> ProcessorMode:
+        """IRP.RequestorMode: USER for a request of an application, KERNEL for one that a driver has made."""
+        return ProcessorMode.KERNEL if self.user_request is None else ProcessorMode.USER
+
+    @property
+    def master_irp(self) -> Irp | None:
+        """IRP.AssociatedIrp.MasterIrp: of an associated IRP, the one that it is a part of."""
+        built = getattr(self, "built", None)
+        return None if built is None else built.master
 
     # -- stack locations -------------------------------------------------------------------------------------------
 
@@ -153,6 +235,16 @@ class Irp:
         driver above.
         """
         self.current_location += 1
+
+    def set_next_stack_location(self) -> None:
+        """IoSetNextIrpStackLocation: make a location the *creator's* own, to keep something in it.
+
+        For a driver that has made the IRP, with one stack location more than the stack below needs. Its completion routine is
+        then called with the ``device_object`` that it puts there.
+        """
+        if self.current_location <= 1:
+            raise BugCheck(0x35, "NO_MORE_IRP_STACK_LOCATIONS", self, hint="make the IRP with one more stack location")
+        self.current_location -= 1
 
     def set_completion_routine(
         self,
@@ -216,8 +308,9 @@ class Irp:
 
     def broken(self, event: int) -> None:
         """Raise the bug check of a step that the table does not have."""
-        code, name, hint = BROKEN_RULES[IrpEvent(event)]
-        raise BugCheck(code, name, self, IrpState(self.state).name, IrpEvent(event).name, hint=hint)
+        code, name, hint, first = BROKEN_RULES[IrpEvent(event)]
+        what = (self, IrpState(self.state).name, IrpEvent(event).name)
+        raise BugCheck(code, name, *(what if first is None else (first, *what)), hint=hint)
 
     def take_completion_token(self) -> None:
         """Become the one who completes this IRP; anybody else gets bug check 0x44, also in a race."""

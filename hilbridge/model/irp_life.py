@@ -76,19 +76,35 @@ LIFE: dict[IrpState, dict[IrpEvent, IrpState]] = {
 STEPS: tuple[tuple[int, ...], ...] = tuple(tuple(int(LIFE[s].get(e, -1)) for e in IrpEvent) for s in IrpState)
 """The same table for the hot path: ``STEPS[state][event]`` is the next state, or -1."""
 
-BROKEN_RULES: dict[IrpEvent, tuple[int, str, str]] = {
-    _E.CALL: (0x2A, "INCONSISTENT_IRP", "the IRP was sent on by somebody who does not own it any more"),
-    _E.PEND: (0x2A, "INCONSISTENT_IRP", "mark an IRP pending before anybody else can see and complete it"),
-    _E.COMPLETE: (0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", "an IRP is completed once; find who completed it first"),
-    _E.OFFER: (0x2A, "INCONSISTENT_IRP", "completion went on although the IRP has another owner"),
+BROKEN_RULES: dict[IrpEvent, tuple[int, str, str, int | None]] = {
+    _E.CALL: (0x2A, "INCONSISTENT_IRP", "the IRP was sent on by somebody who does not own it any more", None),
+    _E.PEND: (0x2A, "INCONSISTENT_IRP", "mark an IRP pending before anybody else can see and complete it", None),
+    _E.COMPLETE: (
+        0x44,
+        "MULTIPLE_IRP_COMPLETE_REQUESTS",
+        "an IRP is completed once; find who completed it first",
+        None,
+    ),
+    _E.OFFER: (0x2A, "INCONSISTENT_IRP", "completion went on although the IRP has another owner", None),
     _E.CONTINUE: (
         0x44,
         "MULTIPLE_IRP_COMPLETE_REQUESTS",
         "a completion routine that gives the IRP away returns STATUS_MORE_PROCESSING_REQUIRED",
+        None,
     ),
-    _E.FINISH: (0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", "an IRP is completed once"),
-    _E.DISOWN: (0x2A, "INCONSISTENT_IRP", "only an IRP that a driver holds can be disowned"),
-    _E.REUSE: (0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", "reuse an IRP only when it has come back to you"),
-    _E.FREE: (0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", "free an IRP only when it has come back to you"),
+    _E.FINISH: (0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", "an IRP is completed once", None),
+    _E.DISOWN: (0x2A, "INCONSISTENT_IRP", "only an IRP that a driver holds can be disowned", None),
+    _E.REUSE: (
+        0xC9,
+        "DRIVER_VERIFIER_IOMANAGER_VIOLATION",
+        "reuse an IRP only when it has come back to you",
+        0x310,
+    ),
+    _E.FREE: (
+        0xC9,
+        "DRIVER_VERIFIER_IOMANAGER_VIOLATION",
+        "free an IRP only when it has come back to you",
+        0x20A,
+    ),
 }
-"""event -> (bug check code, name, what to do) when the table has no such step."""
+"""event -> (bug check code, name, what to do, its first parameter before the IRP) when the table has no such step."""

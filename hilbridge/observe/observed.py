@@ -169,10 +169,10 @@ class ObservedIoManager(IoManager):
         """A driver's own queue has come to this request."""
         self._observers.tell(Instrument.irp_started, device, irp)
 
-    def _start(self, device: DeviceObject[Any], irp: Irp) -> None:
-        # StartIo's queue: the same moment.
+    def call_start_io(self, device: DeviceObject[Any], irp: Irp) -> None:
+        """StartIo's queue: the same moment."""
         self._observers.tell(Instrument.irp_started, device, irp)
-        super()._start(device, irp)
+        super().call_start_io(device, irp)
 
     def connect_interrupt(
         self,

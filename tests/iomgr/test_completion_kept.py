@@ -128,10 +128,13 @@ def test_a_creator_may_reuse_its_irp_from_its_own_routine() -> None:
 def test_a_reused_irp_is_as_new_but_for_its_id() -> None:
     system = System()
     top = system.stack(ends_with(STATUS_UNSUCCESSFUL, 5))
-    irp = system.io.build_synchronous_fsd_request(IrpMajor.READ, top, Kevent(), buffer=bytearray(4))
+    irp = system.io.allocate_irp(top.stack_size)
+    irp.next_stack_location.major_function = IrpMajor.READ
+    irp.system_buffer = bytearray(4)
+    irp.set_completion_routine(lambda _device, _irp, _context: STATUS_MORE_PROCESSING_REQUIRED)
     irp.cancel = True
     irp.driver_context[0] = "left over"
-    system.io.call_and_wait(top, irp)
+    system.io.call_driver(top, irp)
     system.io.reuse_irp(irp, STATUS_DEVICE_NOT_READY)
     new = Irp(irp.id, irp.stack_count)
     assert irp.io_status.status == STATUS_DEVICE_NOT_READY
@@ -160,10 +163,30 @@ def test_a_reused_irp_is_as_new_but_for_its_id() -> None:
 def test_only_what_has_come_back_is_freed_or_reused() -> None:
     system = Reads(TinyDriver("bottom", {IrpMajor.READ: hold}))
     system.go()
-    with bug_check(0xC9, system.irp):
-        system.io.free_irp(system.irp)
-    with bug_check(0xC9, system.irp):
-        system.io.reuse_irp(system.irp)
+    mine = system.io.allocate_irp(2)
+    mine.next_stack_location.major_function = IrpMajor.READ
+    mine.set_completion_routine(lambda _device, _irp, _context: STATUS_MORE_PROCESSING_REQUIRED)
+    system.io.call_driver(system.bottom.device, mine)
+    with bug_check(0xC9, 0x20A, mine):
+        system.io.free_irp(mine)
+    with bug_check(0xC9, 0x310, mine):
+        system.io.reuse_irp(mine)
+    complete(system.bottom.device, mine)
+    system.io.reuse_irp(mine)
+    system.io.free_irp(mine)
+    with bug_check(0xC9, 0x20A, mine):
+        system.io.free_irp(mine)
+
+
+def test_what_the_io_manager_has_made_is_not_the_drivers_to_free() -> None:
+    system = Reads(TinyDriver("bottom", {IrpMajor.READ: hold}))
+    system.go()
+    built = system.io.build_synchronous_fsd_request(IrpMajor.READ, system.bottom.device, Kevent())
+    for irp in (system.irp, built):
+        with bug_check(0xC9, 0x02, irp):
+            system.io.free_irp(irp)
+        with bug_check(0xC9, 0x311, irp):
+            system.io.reuse_irp(irp)
     complete(system.bottom.device, system.irp)
 
 

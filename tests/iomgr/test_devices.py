@@ -169,7 +169,7 @@ def test_a_device_that_is_deleted_while_it_is_being_opened_is_not_opened() -> No
     system.io.refuse_if_dead = delete_meanwhile  # type: ignore[method-assign]
     with pytest.raises((NameNotFound, NtStatusError)):
         system.open(device)
-    assert device.handle_count == 0 and device.driver_object.device_object is None
+    assert device.reference_count == 0 and device.driver_object.device_object is None
 
 
 # -- stacks --------------------------------------------------------------------------------------------------------------

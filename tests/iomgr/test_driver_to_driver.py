@@ -126,7 +126,8 @@ def test_a_built_request_has_its_codes_in_the_top_devices_location() -> None:
     location = irp.next_stack_location
     assert (location.major_function, location.minor_function) == (IrpMajor.READ, 3)
     assert location.parameters is parameters
-    assert irp.system_buffer is buffer and irp.user_event is event and irp.flags & IRP_SYNCHRONOUS_API
+    assert irp.user_buffer is buffer and irp.user_event is event and irp.flags & IRP_SYNCHRONOUS_API
+    assert irp.system_buffer == bytearray(4), "the device is buffered: its driver gets a buffer of its own"
     assert irp.io_status.status == STATUS_SUCCESS
 
 
@@ -215,7 +216,7 @@ def test_an_allocated_irp_that_nobody_wants_back_is_freed_when_it_ends() -> None
     irp.next_stack_location.major_function = IrpMajor.READ
     system.io.call_driver(top, irp)
     assert irp.state == IrpState.FREED
-    with bug_check(0xC9, irp):
+    with bug_check(0xC9, 0x20A, irp):
         system.io.free_irp(irp)
     with bug_check(0x2A, irp):
         irp.current_location = irp.stack_count + 1

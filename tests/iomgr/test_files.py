@@ -94,7 +94,7 @@ def test_closing_twice_tells_the_driver_once() -> None:
     story.system.io.close_file(file)
     story.system.io.close_file(file)
     assert story.told == ["CREATE", "CLEANUP", "CLOSE"]
-    assert story.top.handle_count == 0
+    assert story.top.reference_count == 0
 
 
 def test_of_threads_that_close_one_file_one_does() -> None:
@@ -117,10 +117,10 @@ def test_the_file_says_what_state_it_is_in() -> None:
     story = Story()
     file = story.system.open(story.top)
     assert file.flags == FO_FILE_OPEN | FO_HANDLE_CREATED
-    assert story.top.device_stack.files == [file] and story.top.handle_count == 1
+    assert story.top.device_stack.files == [file] and story.top.reference_count == 1
     story.system.io.close_file(file)
     assert file.flags & (FO_CLEANUP_COMPLETE | FO_FILE_OPEN) == FO_CLEANUP_COMPLETE
-    assert story.top.device_stack.files == [] and story.top.handle_count == 0
+    assert story.top.device_stack.files == [] and story.top.reference_count == 0
 
 
 def test_each_open_has_a_file_object_of_its_own_that_the_driver_may_write_on() -> None:
@@ -190,14 +190,14 @@ def test_after_a_create_that_failed_there_is_no_cleanup_and_no_close(status: NtS
     story = Story(CREATE=lambda device, irp: complete(device, irp, status))
     refused(status, lambda: story.system.open(story.top))
     assert story.told == ["CREATE"]
-    assert story.top.handle_count == 0 and story.top.device_stack.files == []
+    assert story.top.reference_count == 0 and story.top.device_stack.files == []
 
 
 def test_a_create_that_raises_marks_the_stack_and_leaves_nothing_open() -> None:
     story = Story(CREATE=raises(KeyError("boom")))
     with pytest.raises(DriverFault, match="KeyError: 'boom' in its dispatch routine for IRP_MJ_CREATE"):
         story.system.open(story.top)
-    assert story.top.handle_count == 0
+    assert story.top.reference_count == 0
     with pytest.raises(DriverFault, match="boom"):
         story.system.open(story.top)
     assert story.told == ["CREATE"], "a broken stack is not asked again"
@@ -208,7 +208,7 @@ def test_a_create_that_never_ends_has_a_bound() -> None:
     with pytest.raises(DriverFault, match="did not complete IRP_MJ_CREATE within 30 s"):
         story.system.open(story.top)
     assert story.system.clock.now() == 30_000_000_000
-    assert story.top.handle_count == 0
+    assert story.top.reference_count == 0
 
 
 @pytest.mark.parametrize("answer", [None, STATUS_SUCCESS])
@@ -216,7 +216,7 @@ def test_a_create_that_is_not_completed_is_the_drivers_fault(answer: Any) -> Non
     story = Story(CREATE=lambda _device, _irp: answer)
     with pytest.raises(DriverFault, match="IRP_MJ_CREATE"):
         story.system.open(story.top)
-    assert story.top.handle_count == 0
+    assert story.top.reference_count == 0
 
 
 def test_a_create_that_leaks_irql_is_the_drivers_fault() -> None:
@@ -280,7 +280,7 @@ def test_a_driver_that_never_lets_go_is_reported_and_the_file_closes_all_the_sam
     request = story.system.read(file, 4)
     story.system.io.close_file(file)
     assert request.done and request.disowned and request.status.is_error
-    assert story.top.handle_count == 0 and file.flags & FO_CLEANUP_COMPLETE
+    assert story.top.reference_count == 0 and file.flags & FO_CLEANUP_COMPLETE
     (fault,) = story.system.ke.faults
     assert "did not complete" in str(fault)
 
@@ -290,13 +290,13 @@ def test_a_close_that_fails_or_raises_closes_all_the_same(major: str) -> None:
     story = Story(**{major: lambda device, irp: complete(device, irp, STATUS_DEVICE_NOT_READY)})
     file = story.system.open(story.top)
     story.system.io.close_file(file)
-    assert story.told == ["CREATE", "CLEANUP", "CLOSE"] and story.top.handle_count == 0
+    assert story.told == ["CREATE", "CLEANUP", "CLOSE"] and story.top.reference_count == 0
 
     story = Story(**{major: raises(KeyError("boom"))})
     file = story.system.open(story.top)
     with pytest.raises(DriverFault, match=f"IRP_MJ_{major}"):
         story.system.io.close_file(file)
-    assert story.top.handle_count == 0 and story.top.device_stack.files == []
+    assert story.top.reference_count == 0 and story.top.device_stack.files == []
 
 
 def test_after_the_close_requests_are_refused() -> None:
@@ -367,7 +367,7 @@ def test_an_exclusive_device_is_opened_once_at_a_time_whatever_file_is_named() -
     file = system.open(driver.device)
     refused(STATUS_ACCESS_DENIED, lambda: system.open(driver.device))
     refused(STATUS_ACCESS_DENIED, lambda: system.io.create_file("\\Device\\d0\\another"))
-    assert driver.device.handle_count == 1
+    assert driver.device.reference_count == 1
     system.io.close_file(file)
     system.io.close_file(system.open(driver.device))
 
@@ -387,7 +387,7 @@ def test_exclusiveness_is_that_of_the_device_that_is_named() -> None:
     system.stack(lower, TinyDriver("upper", {IrpMajor.CREATE: pass_down}, named=False, exclusive=True))
     system.open(lower.device)
     system.open(lower.device)
-    assert lower.device.handle_count == 2
+    assert lower.device.reference_count == 2
 
 
 def test_of_threads_that_open_an_exclusive_device_one_gets_it() -> None:

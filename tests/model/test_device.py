@@ -29,7 +29,7 @@ def test_a_new_device_is_alone_initializing_idle_and_one_high() -> None:
     assert device.extension is extension
     assert device.driver_object is driver and device.io is system.io and device.ke is system.ke
     assert device.flags & ~0x40 == DO_DEVICE_INITIALIZING
-    assert (device.stack_size, device.handle_count, device.device_type) == (1, 0, FILE_DEVICE_SERIAL_PORT)
+    assert (device.stack_size, device.reference_count, device.device_type) == (1, 0, FILE_DEVICE_SERIAL_PORT)
     assert device.characteristics == 0x100
     assert device.attached_device is None and device.lower_device is None
     assert device.current_irp is None and not device.device_queue.busy

@@ -79,7 +79,7 @@ def test_raising_an_error_again_keeps_everything_but_the_old_traceback() -> None
 def test_a_bug_check_carries_windows_code_and_parameters() -> None:
     check = BugCheck(0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", "irp", 3, hint="complete it once")
     assert (check.code, check.name, check.parameters) == (0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", ("irp", 3))
-    assert str(check) == "bug check 0x44 MULTIPLE_IRP_COMPLETE_REQUESTS (irp, 3): complete it once"
+    assert str(check) == "bug check 0x44 MULTIPLE_IRP_COMPLETE_REQUESTS (irp, 0x3): complete it once"
     assert str(BugCheck(0x2, "DEVICE_QUEUE_NOT_BUSY")) == "bug check 0x2 DEVICE_QUEUE_NOT_BUSY ()"
     assert check.again().code == 0x44
 

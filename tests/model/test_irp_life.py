@@ -58,7 +58,9 @@ def test_a_step_of_the_table_is_taken(state: IrpState, event: IrpEvent, follows:
 @pytest.mark.parametrize(("state", "event"), ILLEGAL, ids=lambda value: value.name)
 def test_a_step_that_is_not_in_the_table_is_its_events_bug_check(state: IrpState, event: IrpEvent) -> None:
     irp = irp_in(state)
-    with bug_check(BROKEN_RULES[event][0], irp, state.name, event.name) as caught:
+    first = BROKEN_RULES[event][3]
+    parameters = (irp, state.name, event.name) if first is None else (first, irp, state.name, event.name)
+    with bug_check(BROKEN_RULES[event][0], *parameters) as caught:
         irp.step(event)
     assert BROKEN_RULES[event][1] in str(caught.value) and BROKEN_RULES[event][2] in str(caught.value)
     assert irp.state == state, "a refused step changes nothing"
@@ -117,6 +119,6 @@ def test_the_page_explains_every_state_and_every_event(name: str) -> None:
 
 @pytest.mark.parametrize("event", IrpEvent, ids=lambda event: event.name)
 def test_the_page_names_the_bug_check_of_a_missing_step(event: IrpEvent) -> None:
-    code, name, _ = BROKEN_RULES[event]
+    code, name, _, _ = BROKEN_RULES[event]
     (row,) = re.findall(rf"^\| {event.name} \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert f"0x{code:X} {name}" in row
