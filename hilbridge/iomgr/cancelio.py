@@ -44,7 +44,10 @@ class CancelIoRoutines(CancelRoutines):
 
     def watch_thread(self) -> None:
         """A request of the calling thread has to wait: what the thread leaves behind at its end is cancelled."""
+        if self.closed is not None:
+            return  # it has been in a driver meanwhile, for a long time
         self.ke.local.at_end = ThreadEnd(self, self.ke.current())
+        self.ke.machine.timer_changed()  # a finalizer can ring, but only a machine that runs hears it: this starts it
 
     def thread_ended(self, processor: Processor) -> None:
         """Work item: cancel what that thread has outstanding."""

@@ -118,8 +118,8 @@ class IoCsq:
 
     # -- what the driver overrides -----------------------------------------------------------------------------------
 
-    def insert(self, irp: Irp, context: Any) -> NtStatus:
-        """CSQ_INSERT_IRP_EX: put it into the list, or refuse with an error status. Called with the lock held.
+    def insert(self, irp: Irp, context: Any) -> NtStatus | None:
+        """CSQ_INSERT_IRP, CSQ_INSERT_IRP_EX: put it into the list, or refuse with an error status. Called with the lock held.
 
         `context` is what `insert_irp_ex` was given, else None. `insert_irp` does not look at the status.
         """
@@ -169,7 +169,7 @@ class IoCsq:
                 context.irp = irp
             irp.driver_context[3] = context
             status = self.insert(irp, insert_context)
-            if may_refuse and not status.is_success:
+            if may_refuse and status is not None and not status.is_success:
                 self._forget(irp)
                 return status
             irp.mark_pending()

@@ -154,8 +154,16 @@ class IrpRoutines(IoBase):
         # Until now the token was taken: whoever completed it a second time was told so.
         irp.state = IrpState.PENDING
         irp.return_completion_token()
-        with self.ke.raised_irql(max(irql, self.ke.irql)):
-            IrpRoutines.complete_request(self, irp)  # not an instrument's: it has been told
+        processor = self.ke.current()
+        offers = processor.offers
+        processor.offers = min(
+            offers, NESTED_ROUTINES - 1
+        )  # in a wait all of them are under way: this one goes on all the same
+        try:
+            with self.ke.raised_irql(max(irql, processor.irql)):
+                IrpRoutines.complete_request(self, irp)  # not an instrument's: it has been told
+        finally:
+            processor.offers = offers
 
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         """Let a completion routine see the IRP; False if it kept it.

@@ -33,7 +33,6 @@ from hilbridge.model.status import (
 )
 
 ObjectT = TypeVar("ObjectT")
-Counted = DeviceObject[Any] | FileObject | DriverObject
 
 
 LOOKS = 100
@@ -55,7 +54,7 @@ class UnloadRoutines(DeviceRoutines):
 
         Other objects, as events, live as long as somebody points to them: nothing is counted.
         """
-        if isinstance(thing, Counted):
+        if isinstance(thing, DeviceObject | FileObject | DriverObject):
             with self._lock:
                 thing.pointer_count += 1
         return thing
@@ -76,7 +75,7 @@ class UnloadRoutines(DeviceRoutines):
 
         Up to DISPATCH_LEVEL: what has to be done at PASSIVE_LEVEL is done by a work item then.
         """
-        if not isinstance(thing, Counted):
+        if not isinstance(thing, DeviceObject | FileObject | DriverObject):
             return
         with self._lock:
             # The last reference of an open file is that of its handles.
@@ -256,7 +255,8 @@ class UnloadRoutines(DeviceRoutines):
                 self.detach_device(device.lower_device)
             device.delete_pending = True
             self._free_device(device)
-        for name, target in self.namespace.links():
+        # Links to a device of a stack are the business of who manages the devices, and go after REMOVE_DEVICE.
+        for name, target in self.namespace.links() if driver.add_device is None else ():
             if target.lower() in driver.device_names and self.namespace.device(target) is None:
                 left.append(f"the link {name}")
                 self.namespace.unlink(name)

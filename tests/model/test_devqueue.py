@@ -16,7 +16,7 @@ def packets(count: int) -> list[Irp]:
 
 
 def test_an_insert_into_an_idle_queue_makes_it_busy_and_queues_nothing() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     (packet,) = packets(1)
     assert not now(queue.busy)
     assert queue.insert(packet) is False
@@ -26,7 +26,7 @@ def test_an_insert_into_an_idle_queue_makes_it_busy_and_queues_nothing() -> None
 
 
 def test_first_in_first_out() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     first, *rest = packets(5)
     queue.insert(first)
     assert [queue.insert(packet) for packet in rest] == [True] * 4
@@ -37,7 +37,7 @@ def test_first_in_first_out() -> None:
 
 
 def test_removing_from_an_idle_queue_is_bug_check_2() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     with bug_check(0x2):
         queue.remove()
     with bug_check(0x2):
@@ -49,7 +49,7 @@ def test_removing_from_an_idle_queue_is_bug_check_2() -> None:
 
 
 def test_keys_sort_ascending_and_equal_keys_keep_their_order() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     current, a, b, c, d = packets(5)
     queue.insert(current, 99)
     for packet, key in ((a, 30), (b, 10), (c, 20), (d, 10)):
@@ -58,7 +58,7 @@ def test_keys_sort_ascending_and_equal_keys_keep_their_order() -> None:
 
 
 def test_an_entry_without_a_key_goes_to_the_tail_of_whatever_is_there() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     current, a, b, c = packets(4)
     queue.insert(current)
     queue.insert(a, 50)
@@ -68,7 +68,7 @@ def test_an_entry_without_a_key_goes_to_the_tail_of_whatever_is_there() -> None:
 
 
 def test_removal_by_key_takes_the_first_at_or_above_it_and_wraps_to_the_head() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     current, a, b, c = packets(4)
     queue.insert(current)
     for packet, key in ((a, 10), (b, 20), (c, 30)):
@@ -81,7 +81,7 @@ def test_removal_by_key_takes_the_first_at_or_above_it_and_wraps_to_the_head() -
 
 
 def test_an_entry_can_be_taken_out_of_the_middle_once() -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     current, a, b, c = packets(4)
     for packet in (current, a, b, c):
         queue.insert(packet)
@@ -93,7 +93,7 @@ def test_an_entry_can_be_taken_out_of_the_middle_once() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=20))
 def test_every_packet_comes_out_once_and_keys_never_come_out_falling(keys: list[int | None]) -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     current, *rest = packets(len(keys) + 1)
     queue.insert(current)
     order = []
@@ -108,7 +108,7 @@ def test_every_packet_comes_out_once_and_keys_never_come_out_falling(keys: list[
 
 @pytest.mark.parametrize("key", [None, 7])
 def test_the_key_of_a_packet_that_is_started_at_once_does_not_matter(key: int | None) -> None:
-    queue = DeviceQueue()
+    queue = DeviceQueue[Irp]()
     packet, other = packets(2)
     assert queue.insert(packet, key) is False
     queue.insert(other, 0)

@@ -449,6 +449,7 @@ def disconnecting_an_interrupt_against_its_service_routine() -> Race:
     vector = bench.ke.vector()
     pin = bench.ke.add_pin(vector, -1, lambda: False)
     interrupt = bench.io.connect_interrupt(bench.device, isr, None, vector.number)
+    bench.device.extension.interrupt = interrupt  # REMOVE_DEVICE disconnects it, also if the race has not been run
 
     def disconnect() -> None:
         bench.io.disconnect_interrupt(interrupt)
