@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from hilbridge.iomgr.devices import DeviceRoutines
 from hilbridge.iomgr.irps import IrpRoutines
+from hilbridge.kernel.frames import current_frames
 from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import DRVO_UNLOAD_INVOKED, PASSIVE_LEVEL, IrpMajor
@@ -280,7 +281,7 @@ def threads_inside(driver: DriverObject) -> Iterator[tuple[str, str]]:
     Nobody keeps a list of who is where, which would cost something on every request: the threads' own frames are looked at.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():
+    for ident, frame in current_frames().items():
         if ident != threading.get_ident():
             where = _inside(frame, driver)
             if where:

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hilbridge.kernel.frames import current_frames
 from hilbridge.model.errors import Deadlock, InternalFault
 
 if TYPE_CHECKING:
@@ -399,7 +400,7 @@ class Scheduler:
         self._pool.clear()
 
     def _stacks(self) -> str:
-        frames = sys._current_frames()
+        frames = current_frames()
         parts = []
         for actor in self.actors:
             frame = frames.get(actor.thread.ident or 0)
