@@ -392,3 +392,73 @@ def test_loop_that_is_closed_before_the_end(line: VirtualLine, handle: Handle) -
     heard = requests[0].data or handle.read(3)
     assert heard == b"abc"
     assert handle.bridge.faults == []
+
+
+# -- what a task leaves behind -----------------------------------------------------------------------------------------
+
+
+def test_a_tasks_end_cancels_what_it_has_submitted_and_nobody_awaits(handle: Handle) -> None:
+    async def leaves_behind() -> Request:
+        return handle.submit_read(3)
+
+    async def main() -> None:
+        mine = handle.submit_read(3)
+        theirs = await asyncio.create_task(leaves_behind())
+        await turn()
+        assert theirs.wait(PATIENCE) and theirs.status == STATUS_CANCELLED
+        assert not mine.done
+        mine.cancel()
+
+    asyncio.run(main())
+
+
+def test_what_another_task_awaits_outlives_the_task_that_has_submitted_it(line: VirtualLine, handle: Handle) -> None:
+    async def submits(requests: list[Request], taken: asyncio.Event) -> None:
+        requests.append(handle.submit_read(3))
+        await taken.wait()
+
+    async def awaits(request: Request) -> bytes:
+        return await request
+
+    async def main() -> None:
+        requests: list[Request] = []
+        taken = asyncio.Event()
+        submitter = asyncio.create_task(submits(requests, taken))
+        await turn()
+        reader = asyncio.create_task(awaits(requests[0]))
+        await turn()
+        taken.set()
+        await submitter
+        await turn()
+        assert not requests[0].done
+        line.feed(b"abc")
+        assert await reader == b"abc"
+
+    asyncio.run(main())
+
+
+def test_the_end_of_the_loop_ends_what_its_main_task_has_left(handle: Handle) -> None:
+    async def main() -> Request:
+        return handle.submit_read(1)
+
+    request = asyncio.run(main())
+    assert request.wait(PATIENCE) and request.status == STATUS_CANCELLED
+
+
+def test_a_task_that_goes_on_for_ever_does_not_collect_requests(line: VirtualLine, handle: Handle) -> None:
+    async def main() -> None:
+        for _ in range(50):
+            request = handle.submit_read(1)
+            line.feed(b"x")
+            assert await request == b"x"
+        task = asyncio.current_task()
+        assert task is not None
+        assert len(handle._tasks._waiting[task]) <= 1
+
+    asyncio.run(main())
+
+
+def test_without_a_loop_nobody_is_watched(handle: Handle) -> None:
+    request = handle.submit_read(1)
+    assert not handle._tasks._waiting
+    request.cancel()

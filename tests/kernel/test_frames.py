@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import traceback
 
 from hilbridge.kernel.frames import current_frames
 from tests.support import Thread, wait
@@ -18,11 +19,7 @@ def test_a_thread_is_found_where_it_is() -> None:
 
     thread = Thread(deep_inside)
     wait(there)
-    frame = current_frames()[thread.ident or 0]
-    names = []
-    while frame is not None:
-        names.append(frame.f_code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+    names = [frame.f_code.co_name for frame, _ in traceback.walk_stack(current_frames()[thread.ident or 0])]
     leave.set()
     thread.finish()
     assert "deep_inside" in names

@@ -374,6 +374,7 @@ def polled_race(build: Callable[[], Race]) -> Callable[[], Race]:
 
 LINES_OF = {
     "drivers": ("hilbridge.iomgr", "hilbridge.model.irp", "hilbridge.kernel.dpc", "hilbridge.kernel.timer"),
+    "ends": ("hilbridge.iomgr", "hilbridge.model.irp"),
     "polled": (
         "hilbridge.kernel.poller",
         "hilbridge.kernel.steering",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hilbridge.testing.interleave import NAMED_POINTS, Granularity
-from tests.races import drivers, endings, reads, writes  # noqa: F401 - they fill RACES
+from tests.races import drivers, endings, ends, reads, writes  # noqa: F401 - they fill RACES
 from tests.races.racekit import RACES, explore_race, thread_count
 
 SMALL = (

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hilbridge.testing.interleave import Granularity
-from tests.races import drivers, endings, polled, reads, writes  # noqa: F401 - they fill the tables
+from tests.races import drivers, endings, ends, polled, reads, writes  # noqa: F401 - they fill the tables
 from tests.races.racekit import POLLED, RACES, explore_race
 
 
