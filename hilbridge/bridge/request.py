@@ -23,13 +23,13 @@ DEFAULT_TIMEOUT = 5.0
 class Request(IoRequest):
     """A request that is under way. It ends exactly once; then ``status``, ``information`` and ``data`` stand."""
 
-    __slots__ = ("awaited", "handle", "what")
+    __slots__ = ("_awaited", "handle", "what")
 
     def __init__(self, handle: Handle, what: str, capacity: int = 0) -> None:
         super().__init__(handle.io, handle.file, capacity)
         self.handle = handle
         self.what = what
-        self.awaited = False
+        self._awaited = False
         """Some task has begun to await it, and sees to its end."""
 
     def __repr__(self) -> str:
@@ -69,7 +69,7 @@ class Request(IoRequest):
         """Cancelling the task cancels the IRP and awaits its end. Its bytes are not lost: a read that ended all the same
         gives them back to the front of the receive log.
         """
-        self.awaited = True
+        self._awaited = True
         if not self.done:
             loop = asyncio.get_running_loop()
             ended = asyncio.Event()
@@ -134,5 +134,5 @@ class TaskRequests:
 
 def _task_ended(waiting: list[Request], _task: object) -> None:
     for request in waiting:
-        if not request.awaited:
+        if not request._awaited:
             request.cancel()

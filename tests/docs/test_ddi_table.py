@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hilbridge.iomgr.csq import CancelSafeQueue
+from hilbridge.iomgr.csq import CancelSafeQueue, CsqIrpContext, IoCsq
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
@@ -18,7 +18,7 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.timer import Ktimer
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
-from hilbridge.model.file import FileObject
+from hilbridge.model.file import FileObject, ShareAccess
 from hilbridge.model.irp import IoStackLocation, Irp
 from tests.docs.mdkit import DOCS, code, tables
 
@@ -32,12 +32,13 @@ OBJECTS: dict[str, type[Any]] = {
     "device": DeviceObject,
     "file": FileObject,
     "queue": CancelSafeQueue,
+    "csq": IoCsq,
     "interrupt": Interrupt,
     "event": Kevent,
     "lock": SpinLock,
 }
-CLASSES = {cls.__name__: cls for cls in (CancelSafeQueue, Kdpc, Ktimer, Kevent)}
-ROUTINE = re.compile(r"(?:Io|Ke|Nt)[A-Z]\w+")
+CLASSES = {cls.__name__: cls for cls in (CancelSafeQueue, CsqIrpContext, IoCsq, ShareAccess, Kdpc, Ktimer, Kevent)}
+ROUTINE = re.compile(r"(?:Io|Ke|Nt|Ob)[A-Z]\w+")
 ROWS = [row for rows in tables(PAGE) if rows[0][0] == "Windows" for row in rows[1:]]
 
 
