@@ -12,7 +12,7 @@ from hilbridge.iomgr.namespace import Namespace
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import BridgeClosed, HilbridgeError
+from hilbridge.model.errors import BridgeClosed, BugCheck, HilbridgeError
 from hilbridge.model.irp import Irp
 
 FIRST_IRP_ID = 0x1000
@@ -68,6 +68,31 @@ class IoBase:
         """IoWriteErrorLogEntry: say in words what the status means that this IRP is about to end with."""
         irp.error = error
 
+    @staticmethod
+    def bug_check(
+        code: int, name: str, *parameters: object, hint: str = "", device: DeviceObject[Any] | None = None
+    ) -> BugCheck:
+        """A rule has been broken: the exception to raise. `device`: whose driver did it, where that is known."""
+        error = BugCheck(code, name, *parameters, hint=hint)
+        if device is not None:
+            _name_driver(error, device)
+        return error
+
     def fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Latch an exception of a driver."""
+        if isinstance(error, BugCheck) and device is not None:
+            _name_driver(error, device)
         return self.ke.latch_fault(device, error, where)
+
+
+def _name_driver(error: BugCheck, device: DeviceObject[Any]) -> None:
+    """A bug check says what is wrong with which IRP; whoever reads it wants to know in which driver."""
+    who = f"driver {device.driver_object.name}"
+    if who not in error.message:
+        error.add_words(f" ({who})")
+
+
+def holder_of(irp: Irp) -> DeviceObject[Any] | None:
+    """Whose driver has the IRP; None before it was sent and after it came back."""
+    location = irp.current_location
+    return irp.stack[location - 1].device_object if location <= irp.stack_count else None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hilbridge.iomgr.base import holder_of
 from hilbridge.iomgr.irps import IrpRoutines
 from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
@@ -30,7 +31,6 @@ from hilbridge.model.codes import (
     IrpMajor,
 )
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import BugCheck
 from hilbridge.model.ioctl import METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, ioctl_method
 from hilbridge.model.irp import BuiltIrp, IoStatusBlock, Irp, IrpOrigin
 from hilbridge.model.irp_life import IrpEvent, IrpState
@@ -73,13 +73,15 @@ class BuildRoutines(IrpRoutines):
     def free_irp(self, irp: Irp) -> None:
         """IoFreeIrp: only an IRP that the driver has made, and that has come back. See the top of this module."""
         if irp.origin in _NOT_THE_DRIVERS:
-            raise BugCheck(0xC9, _VERIFIER, 0x02, irp, hint="the I/O manager frees this IRP: it belongs to a thread")
+            raise self.bug_check(
+                0xC9, _VERIFIER, 0x02, irp, hint="the I/O manager frees this IRP: it belongs to a thread"
+            )
         irp.step(_FREE)
 
     def reuse_irp(self, irp: Irp, status: NtStatus = STATUS_SUCCESS) -> None:
         """IoReuseIrp: as new, with the same id and the same number of stack locations. For IRPs of `allocate_irp`."""
         if irp.origin in _NOT_THE_DRIVERS:
-            raise BugCheck(0xC9, _VERIFIER, 0x311, irp, hint="only an IRP of allocate_irp can be reused")
+            raise self.bug_check(0xC9, _VERIFIER, 0x311, irp, hint="only an IRP of allocate_irp can be reused")
         # Checked by the table; then it is made anew, in the same object, because its owner and others point to that.
         irp.step(_REUSE)
         irp.__init__(irp.id, irp.stack_count, self.ke.clock.now())  # type: ignore[misc]
@@ -230,8 +232,13 @@ class BuildRoutines(IrpRoutines):
             and not self.ke.wait_for_single_object(event, timeout)
             and irp.state != IrpState.COMPLETED
         ):
-            raise BugCheck(
-                0x9F, "DRIVER_POWER_STATE_FAILURE", 4, irp, hint=f"{device!r} did not complete it in {timeout} s"
+            raise self.bug_check(
+                0x9F,
+                "DRIVER_POWER_STATE_FAILURE",
+                4,
+                irp,
+                hint=f"{device!r} did not complete it in {timeout} s",
+                device=holder_of(irp) or device,
             )
         return irp.io_status.status
 

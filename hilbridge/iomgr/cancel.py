@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hilbridge.iomgr.base import IoBase
+from hilbridge.iomgr.base import IoBase, holder_of
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck
 from hilbridge.model.irp import CancelRoutine, Irp
@@ -24,17 +24,18 @@ class CancelRoutines(IoBase):
         Promises nothing about how the IRP ends: it may be done just now, and end with SUCCESS.
         """
         if irp.state == IrpState.COMPLETED and irp.cancel_routine is not None:
-            raise BugCheck(
+            raise self.bug_check(
                 0x48,
                 "CANCEL_STATE_IN_COMPLETED_IRP",
                 irp,
                 irp.cancel_routine,
                 hint="clear the cancel routine, then complete",
+                device=irp.stack[0].device_object,
             )
         # Said before anything is looked at: an IRP that nobody has yet may be given to a driver meanwhile. Then that driver,
         # which looks when it has set its cancel routine, sees it; said later, neither of us would see the other.
         irp.cancel = True
-        device = self._holder(irp)
+        device = holder_of(irp)
         if device is None:
             return False
         lock = device.device_stack.cancel_lock
@@ -45,13 +46,8 @@ class CancelRoutines(IoBase):
             lock.release()
             return False
         # Meanwhile the IRP may have gone down the stack. Now that we have the routine it stays with the driver that set it.
-        self.run_cancel_routine(self._holder(irp) or device, irp, routine, irql)
+        self.run_cancel_routine(holder_of(irp) or device, irp, routine, irql)
         return True
-
-    @staticmethod
-    def _holder(irp: Irp) -> DeviceObject[Any] | None:
-        location = irp.current_location
-        return irp.stack[location - 1].device_object if location <= irp.stack_count else None
 
     def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
         """Call a cancel routine that has been taken, with the cancel lock held, and check that it has let go of the lock.

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from hilbridge.iomgr.base import IoBase
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import (
-    DISPATCH_LEVEL,
     DO_DEVICE_HAS_NAME,
     DO_EXCLUSIVE,
     DRVO_UNLOAD_INVOKED,
@@ -18,7 +17,7 @@ from hilbridge.model.codes import (
 )
 from hilbridge.model.device import DeviceObject, DeviceStack
 from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, NtStatusError
+from hilbridge.model.errors import DriverFault, HilbridgeError, NtStatusError
 from hilbridge.model.status import (
     STATUS_DELETE_PENDING,
     STATUS_DEVICE_ALREADY_ATTACHED,
@@ -99,9 +98,9 @@ class DeviceRoutines(IoBase):
         Its name is free again only then.
         """
         if device.delete_pending:
-            raise BugCheck(0xC9, _VERIFIER, 0x240, device, hint="the device is deleted already")
+            raise self.bug_check(0xC9, _VERIFIER, 0x240, device, hint="the device is deleted already", device=device)
         if device.lower_device is not None:
-            raise BugCheck(0xC9, _VERIFIER, 0x201, device, hint="detach the device first")
+            raise self.bug_check(0xC9, _VERIFIER, 0x201, device, hint="detach the device first", device=device)
         with self._lock:  # who opens it counts up under the same lock: either it is open, or it is gone
             device.delete_pending = True
             idle = not device.reference_count and not device.pointer_count
@@ -185,7 +184,7 @@ class DeviceRoutines(IoBase):
                 lower.attached_device = None
                 upper.lower_device = None
         if upper is None:
-            raise BugCheck(0xC9, _VERIFIER, 0x202, lower, hint="nothing is attached to it")
+            raise self.bug_check(0xC9, _VERIFIER, 0x202, lower, hint="nothing is attached to it")
         self.last_use_gone(lower.driver_object)
 
     def get_attached_device_reference(self, device: DeviceObject[Any]) -> DeviceObject[Any]:
@@ -225,9 +224,4 @@ class DeviceRoutines(IoBase):
     def _passive(self, routine: str) -> None:
         irql = self.ke.irql
         if irql != PASSIVE_LEVEL:
-            raise BugCheck(0xA, "IRQL_NOT_LESS_OR_EQUAL", routine, irql, hint=f"call {routine} at PASSIVE_LEVEL")
-
-    def _up_to_dispatch(self, routine: str) -> None:
-        irql = self.ke.irql
-        if irql > DISPATCH_LEVEL:
-            raise BugCheck(0xA, "IRQL_NOT_LESS_OR_EQUAL", routine, irql, hint=f"call {routine} up to DISPATCH_LEVEL")
+            raise self.bug_check(0xA, "IRQL_NOT_LESS_OR_EQUAL", routine, irql, hint=f"call {routine} at PASSIVE_LEVEL")

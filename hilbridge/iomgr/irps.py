@@ -68,7 +68,7 @@ class IrpRoutines(IoBase):
         """IoCallDriver: hand the IRP to `device`'s driver; returns what its dispatch routine returned."""
         location = irp.current_location - 1
         if location <= 0:
-            raise BugCheck(
+            raise self.bug_check(
                 0x35, "NO_MORE_IRP_STACK_LOCATIONS", irp, hint="the IRP was made for a lower stack than this"
             )
         state = STEPS[irp.state][_CALL]
@@ -101,7 +101,9 @@ class IrpRoutines(IoBase):
         stack, count = irp.stack, irp.stack_count
         location = irp.current_location
         if location > count + 1:
-            raise BugCheck(0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", irp, hint="the IRP has been all the way up already")
+            raise self.bug_check(
+                0x44, "MULTIPLE_IRP_COMPLETE_REQUESTS", irp, hint="the IRP has been all the way up already"
+            )
         while location <= count:
             done = stack[location - 1]
             control = done.control

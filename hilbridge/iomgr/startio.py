@@ -16,7 +16,7 @@ from hilbridge.iomgr.cancel import CancelRoutines
 from hilbridge.kernel.processor import Processor
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import BugCheck, DriverFault
+from hilbridge.model.errors import DriverFault
 from hilbridge.model.irp import CancelRoutine, Irp
 
 
@@ -71,8 +71,12 @@ class StartIoRoutines(CancelRoutines):
     def _next(self, device: DeviceObject[Any], key: int | None, cancelable: bool) -> None:
         processor = self.ke.current()
         if processor.irql != DISPATCH_LEVEL:
-            raise BugCheck(
-                0x8, "IRQL_NOT_DISPATCH_LEVEL", processor.irql, hint="call start_next_packet at DISPATCH_LEVEL"
+            raise self.bug_check(
+                0x8,
+                "IRQL_NOT_DISPATCH_LEVEL",
+                processor.irql,
+                hint="call start_next_packet at DISPATCH_LEVEL",
+                device=device,
             )
         with self._cancel_lock_if(device, cancelable or device.non_cancelable_start_io), device.queue_lock:
             waiting = device.start_io_running.get(_who(device, processor))

@@ -23,7 +23,7 @@ from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import DRVO_UNLOAD_INVOKED, PASSIVE_LEVEL, IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import BugCheck, DriverFault, NtStatusError
+from hilbridge.model.errors import DriverFault, NtStatusError
 from hilbridge.model.file import FileObject
 from hilbridge.model.status import (
     STATUS_DELETE_PENDING,
@@ -85,7 +85,7 @@ class UnloadRoutines(DeviceRoutines):
                 thing.pointer_count -= 1
             left = thing.pointer_count
         if spare <= 0:
-            raise BugCheck(
+            raise self.bug_check(
                 0x18, "REFERENCE_BY_POINTER", thing, left, hint="more references were given back than had been taken"
             )
         if left:
