@@ -68,28 +68,15 @@ class IoBase:
         """IoWriteErrorLogEntry: say in words what the status means that this IRP is about to end with."""
         irp.error = error
 
-    @staticmethod
     def bug_check(
-        code: int, name: str, *parameters: object, hint: str = "", device: DeviceObject[Any] | None = None
+        self, code: int, name: str, *parameters: object, hint: str = "", device: DeviceObject[Any] | None = None
     ) -> BugCheck:
-        """A rule has been broken: the exception to raise. `device`: whose driver did it, where that is known."""
-        error = BugCheck(code, name, *parameters, hint=hint)
-        if device is not None:
-            _name_driver(error, device)
-        return error
+        """A rule has been broken: latched, and to be raised. `device`: whose driver did it, where the frames do not tell."""
+        return self.ke.bug_check(code, name, *parameters, hint=hint, device=device)
 
     def fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Latch an exception of a driver."""
-        if isinstance(error, BugCheck) and device is not None:
-            _name_driver(error, device)
         return self.ke.latch_fault(device, error, where)
-
-
-def _name_driver(error: BugCheck, device: DeviceObject[Any]) -> None:
-    """A bug check says what is wrong with which IRP; whoever reads it wants to know in which driver."""
-    who = f"driver {device.driver_object.name}"
-    if who not in error.message:
-        error.add_words(f" ({who})")
 
 
 def holder_of(irp: Irp) -> DeviceObject[Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hilbridge.iomgr.base import IoBase, holder_of
+from hilbridge.kernel.culprit import calls_driver
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck
 from hilbridge.model.irp import CancelRoutine, Irp
@@ -49,6 +50,7 @@ class CancelRoutines(IoBase):
         self.run_cancel_routine(holder_of(irp) or device, irp, routine, irql)
         return True
 
+    @calls_driver("cancel", "a cancel routine", lambda frame: frame["device"])
     def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
         """Call a cancel routine that has been taken, with the cancel lock held, and check that it has let go of the lock.
 

@@ -6,13 +6,26 @@ from typing import Any
 
 from hilbridge.iomgr.base import IoBase
 from hilbridge.kernel.interrupt import Interrupt, InterruptMode, ServiceRoutine, Vector
+from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.device import DeviceObject
+from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import NtStatusError
 from hilbridge.model.status import STATUS_INVALID_PARAMETER
 
 
 class InterruptRoutines(IoBase):
     """The I/O manager's routines about interrupts. At PASSIVE_LEVEL."""
+
+    def __init__(self, ke: Kernel) -> None:
+        super().__init__(ke)
+        ke.owner_of_module = self.owner_of_module
+
+    def owner_of_module(self, module: str) -> DeviceObject[Any] | None:
+        """A device of the driver that a module belongs to, if one driver alone can be meant. For blame, after a mistake."""
+        owners = [
+            driver for driver in list(self.drivers.values()) if driver.device_object and module in _modules(driver)
+        ]
+        return owners[0].device_object if len(owners) == 1 else None
 
     def connect_interrupt(
         self,
@@ -51,3 +64,10 @@ class InterruptRoutines(IoBase):
         alone = len(vector.chain) == 1 and len(vector.pins) == 1
         for interrupt in vector.chain:
             interrupt.device.device_stack.steering = vector.pins[0] if alone else None
+
+
+def _modules(driver: DriverObject) -> set[str]:
+    """The modules that a driver's routines come from, without those of the model."""
+    routines = [*driver.major_function, driver.add_device, driver.driver_unload, driver.driver_start_io]
+    found = {str(getattr(routine, "__module__", "")) for routine in routines if routine is not None}
+    return {module for module in found if not module.startswith("hilbridge.iomgr")}

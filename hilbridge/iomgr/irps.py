@@ -15,10 +15,12 @@ put off.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from hilbridge.iomgr.base import IoBase
+from hilbridge.kernel.culprit import calls_driver
 from hilbridge.model.codes import (
     IRP_INPUT_OPERATION,
     SL_ERROR_RETURNED,
@@ -26,6 +28,7 @@ from hilbridge.model.codes import (
     SL_INVOKE_ON_ERROR,
     SL_INVOKE_ON_SUCCESS,
     SL_PENDING_RETURNED,
+    IrpMajor,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverDispatch
@@ -59,11 +62,17 @@ NESTED_ROUTINES = 32
 """So many completion routines run inside one another on one processor; then completions are put off."""
 
 
+def dispatch_words(frame: Mapping[str, Any]) -> str:
+    """From the local variables of `IrpRoutines.call_driver`: which dispatch routine it calls, in words."""
+    return f"its dispatch routine for {IrpMajor(frame['here'].major_function).name}"
+
+
 class IrpRoutines(IoBase):
     """The I/O manager's routines about IRPs. Callable at or below DISPATCH_LEVEL."""
 
     # -- down --------------------------------------------------------------------------------------------------------
 
+    @calls_driver("dispatch", dispatch_words, lambda frame: frame["device"], begun="dispatch")
     def call_driver(self, device: DeviceObject[Any], irp: Irp) -> NtStatus:
         """IoCallDriver: hand the IRP to `device`'s driver; returns what its dispatch routine returned."""
         location = irp.current_location - 1
@@ -167,6 +176,7 @@ class IrpRoutines(IoBase):
         finally:
             processor.offers = offers
 
+    @calls_driver("completion", "a completion routine", lambda frame: frame["blamed"], begun="blamed")
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         """Let a completion routine see the IRP; False if it kept it.
 

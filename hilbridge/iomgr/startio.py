@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from hilbridge.iomgr.cancel import CancelRoutines
+from hilbridge.kernel.culprit import calls_driver
 from hilbridge.kernel.processor import Processor
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
@@ -128,6 +129,7 @@ class StartIoRoutines(CancelRoutines):
             _over(running, who, outer)
             raise
 
+    @calls_driver("start_io", "its StartIo routine", lambda frame: frame["device"])
     def call_start_io(self, device: DeviceObject[Any], irp: Irp) -> None:
         """Call the driver's StartIo."""
         start_io = device.driver_object.driver_start_io

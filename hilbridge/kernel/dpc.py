@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.kernel.culprit import running_device
+
 if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
 
@@ -20,7 +22,12 @@ class Kdpc:
         self.routine = routine
         self.context = context
         self.device = device
-        """Whose mistake it is if the routine raises."""
+        """Whose mistake it is if the routine raises or hangs. Not said: that of the driver that makes it, else of the first
+        one that queues it."""
+        if device is None:
+            self.device = running_device()
+            if self.device is None:
+                self.__class__ = _Ownerless
         self.argument1: Any = None
         self.argument2: Any = None
         # An empty list means "queued". Taking the token is atomic, so two threads cannot both queue one DPC.
@@ -47,3 +54,18 @@ class Kdpc:
     def queued(self) -> bool:
         """Whether it waits in some processor's queue."""
         return not self._queued
+
+
+class _Ownerless(Kdpc):
+    """A DPC that was made where no driver ran. Its class is changed when it is known whose it is: who names a device, as most
+    do, does not pay for the question.
+    """
+
+    __slots__ = ()
+
+    def claim(self, argument1: Any, argument2: Any) -> bool:
+        """Mark as queued, and note by whom."""
+        self.device = running_device()
+        if self.device is not None:
+            self.__class__ = Kdpc  # type: ignore[assignment]
+        return Kdpc.claim(self, argument1, argument2)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from types import FrameType
+
+_one_at_a_time = threading.Lock()
 
 
 def current_frames() -> dict[int, FrameType]:
@@ -13,10 +16,11 @@ def current_frames() -> dict[int, FrameType]:
     It holds the interpreter's lock of threads while it makes its objects. If that starts a garbage collection, and the garbage
     has thread-local data, the collection waits for this very lock (CPython issue 106883). So no garbage is collected meanwhile.
     """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return sys._current_frames()
-    finally:
-        if collecting:
-            gc.enable()
+    with _one_at_a_time:  # or one caller would switch the collection on again while another still looks
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collecting:
+                gc.enable()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hilbridge.kernel.culprit import calls_driver
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.hardware import CAUSE_GONE
@@ -65,6 +66,7 @@ class Interrupt:
         """Asked under the lock: who walks an old chain must not call a service routine that has been disconnected."""
         self._lock = threading.Lock()
 
+    @calls_driver("isr", "a routine synchronized with its ISR", lambda frame: frame["self"].device)
     def synchronize(self, routine: Callable[[], R]) -> R:
         """KeSynchronizeExecution: run `routine` at the interrupt's IRQL while the ISR cannot; returns what it returns."""
         ke = self.vector.ke
@@ -84,6 +86,7 @@ class Interrupt:
         with self._lock:
             return
 
+    @calls_driver("isr", "its interrupt service routine", lambda frame: frame["self"].device)
     def serve(self) -> bool:
         """Call the service routine under its lock. What it raises is latched, and it is disconnected."""
         ke = self.vector.ke
@@ -97,8 +100,13 @@ class Interrupt:
                     f"the ISR of {self.device!r} returned {claimed!r}: return True (mine) or False (not mine)"
                 )
             if processor.irql != irql:
-                raise BugCheck(
-                    0xC4, "DRIVER_VERIFIER_DETECTED_VIOLATION", 0x111, self.device, hint="the ISR changed IRQL"
+                raise ke.bug_check(
+                    0xC4,
+                    "DRIVER_VERIFIER_DETECTED_VIOLATION",
+                    0x111,
+                    self.device,
+                    hint="the ISR changed IRQL",
+                    device=self.device,
                 )
         except BaseException as error:  # noqa: BLE001 - latched
             processor.irql = irql

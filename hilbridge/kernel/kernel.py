@@ -11,9 +11,11 @@ from typing import Any
 
 from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, SystemClock
+from hilbridge.kernel.culprit import calls_driver
 from hilbridge.kernel.devqueues import DeviceQueueRoutines
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.faults import FaultRoutines
 from hilbridge.kernel.interrupt import Interrupt, Pin, Vector
 from hilbridge.kernel.machine import Machine, Waitable
 from hilbridge.kernel.poller import Poller
@@ -22,25 +24,19 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.timer import Ktimer, TimerQueue
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
-from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, NtStatusError, UsageFault
-
-FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
 
-class Kernel(DeviceQueueRoutines):
+class Kernel(FaultRoutines, DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
     vector_class: type[Vector] = Vector
 
     def __init__(self, clock: Clock | None = None, machine: Callable[[Kernel], Machine] | None = None) -> None:
+        super().__init__()
         self.clock: Clock = clock or SystemClock()
         self.timers = TimerQueue()
-        self.faults: list[HilbridgeError] = []
-        """Every fault that was latched, oldest first."""
         self.finalized: deque[Callable[[], None]] = deque()
         """Work that finalizers leave behind: they may run anywhere, also where a lock is held, and only append here."""
-        self.on_fault: FaultHook = lambda device, fault: None
         self.local = ProcessorLocal()
         """Where the calling thread finds its processor; `current` makes one where there is none yet."""
         self._lock = threading.Lock()
@@ -83,7 +79,7 @@ class Kernel(DeviceQueueRoutines):
         processor = self.current()
         old = processor.irql
         if not old <= irql <= HIGH_LEVEL:
-            raise BugCheck(0x9, "IRQL_NOT_GREATER_OR_EQUAL", old, irql, hint="an IRQL is raised, then restored")
+            raise self.bug_check(0x9, "IRQL_NOT_GREATER_OR_EQUAL", old, irql, hint="an IRQL is raised, then restored")
         processor.irql = irql
         try:
             yield
@@ -123,6 +119,7 @@ class Kernel(DeviceQueueRoutines):
             processor.irql = old
             processor.draining = False
 
+    @calls_driver("dpc", "a DPC", lambda frame: frame["dpc"].device)
     def run_dpc(self, dpc: Kdpc) -> None:
         """Run one DPC. What its routine raises is latched."""
         argument1, argument2 = dpc.release()
@@ -130,7 +127,7 @@ class Kernel(DeviceQueueRoutines):
             dpc.routine(dpc, dpc.context, argument1, argument2)
         except BaseException as error:  # noqa: BLE001 - latched
             self.current().irql = DISPATCH_LEVEL
-            self.latch_fault(dpc.device, error, "a DPC")
+            self.routine_raised(dpc.device, dpc.routine, error, "a DPC")
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +155,7 @@ class Kernel(DeviceQueueRoutines):
         """KeWaitForSingleObject: False when `timeout` (seconds; None = none, 0 = only look) passed first."""
         processor = self.current()
         if processor.irql >= DISPATCH_LEVEL and timeout != 0:
-            raise BugCheck(
+            raise self.bug_check(
                 0xB8, "ATTEMPTED_SWITCH_FROM_DPC", processor, hint="wait at PASSIVE_LEVEL, or with timeout=0"
             )
         wait = event.begin_wait()
@@ -189,7 +186,7 @@ class Kernel(DeviceQueueRoutines):
     def vector(self, number: int | None = None, irql: int = DIRQL_LOWEST) -> Vector:
         """Find the vector with that number, or make it. Without a number: a new one, the lowest that is free."""
         if not DIRQL_LOWEST <= irql <= DIRQL_HIGHEST:
-            raise BugCheck(0xC8, "IRQL_UNEXPECTED_VALUE", irql, hint="device interrupts are at DIRQL 3 to 12")
+            raise self.bug_check(0xC8, "IRQL_UNEXPECTED_VALUE", irql, hint="device interrupts are at DIRQL 3 to 12")
         with self._lock:
             if number is None:
                 number = next(n for n in range(0x30, 0x10000) if n not in self._vectors)
@@ -221,44 +218,6 @@ class Kernel(DeviceQueueRoutines):
         """Put a service routine on its vector; False if the vector is not shareable with it."""
         return interrupt.vector.connect(interrupt)
 
-    # -- faults ------------------------------------------------------------------------------------------------------
-
-    def latch_fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
-        """Keep an exception that foreign code raised: it marks the device's stack, and `on_fault` fails its requests."""
-        if isinstance(error, HilbridgeError) and not isinstance(error, NtStatusError):
-            fault = error
-        else:
-            who = (
-                f"driver {device.driver_object.name} of {device.name or 'an unnamed device'}" if device else "hilbridge"
-            )
-            fault = DriverFault(f"{who} raised {type(error).__name__}: {error} in {where}")
-            fault.__cause__ = error
-        first = all(known is not fault for known in self.faults)
-        if first:
-            self.faults.append(fault)
-        marks = device is not None and device.device_stack.fault is None
-        if device is not None and marks:
-            device.device_stack.fault = fault
-            for vector in self.vectors():
-                vector.lose(device.device_stack)
-        if first or marks:  # one fault may mark several stacks: those that share a vector
-            self.on_fault(device, fault)
-        return fault
-
-    def log_fault(self, fault: HilbridgeError) -> None:
-        """Keep a fault that no device is to blame for, and that no request suffers from."""
-        self.faults.append(fault)
-
-    def work_item_raised(self, error: BaseException) -> None:
-        """A work item raised: it is reported, and the next one runs."""
-        self.log_fault(
-            error if isinstance(error, HilbridgeError) else _caused(InternalFault("a work item raised"), error)
-        )
-
-    def callback_raised(self, error: BaseException) -> None:
-        """A callback of the application raised. That is the application's mistake: no device suffers from it."""
-        self.log_fault(_caused(UsageFault("a callback of the application raised"), error))
-
     # -- life --------------------------------------------------------------------------------------------------------
 
     def leave(self, processor: Processor) -> None:
@@ -280,9 +239,3 @@ class Kernel(DeviceQueueRoutines):
     def _close_wakers(self) -> None:
         for waker in list(self._wakers):
             waker.close()
-
-
-def _caused(fault: HilbridgeError, error: BaseException) -> HilbridgeError:
-    fault.message += f" {type(error).__name__}: {error}"
-    fault.__cause__ = error
-    return fault

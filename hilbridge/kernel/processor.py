@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from hilbridge.kernel.steering import Waker
 
 
+class ProcessorRetired(BaseException):
+    """The calling thread's processor has been retired: a driver hung on it, and that driver's stack has been failed.
+
+    No `Exception`, so that an ``except Exception`` of the driver does not hold the thread back on its way out.
+    """
+
+
 class Processor:
     """One thread's state inside one kernel."""
 

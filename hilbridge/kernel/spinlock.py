@@ -6,7 +6,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from hilbridge.model.codes import DISPATCH_LEVEL
-from hilbridge.model.errors import BugCheck
 
 if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
@@ -32,7 +31,7 @@ class SpinLock:
         """KeAcquireSpinLock."""
         processor = self._local.processor or self._ke.current()
         if self.owner is processor:
-            raise BugCheck(0xF, "SPIN_LOCK_ALREADY_OWNED", processor, hint="a spin lock is not recursive")
+            raise self._ke.bug_check(0xF, "SPIN_LOCK_ALREADY_OWNED", processor, hint="a spin lock is not recursive")
         old = processor.irql
         if old < DISPATCH_LEVEL:
             processor.irql = DISPATCH_LEVEL
@@ -44,7 +43,9 @@ class SpinLock:
         """KeReleaseSpinLock: restores the IRQL, which may run this thread's DPCs."""
         processor = self.owner
         if processor is None or processor is not self._local.processor:
-            raise BugCheck(0x10, "SPIN_LOCK_NOT_OWNED", self.owner, hint="release a spin lock where you acquired it")
+            raise self._ke.bug_check(
+                0x10, "SPIN_LOCK_NOT_OWNED", self.owner, hint="release a spin lock where you acquired it"
+            )
         old = self._old_irql
         self.owner = None
         self._lock.release()

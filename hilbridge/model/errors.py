@@ -99,6 +99,21 @@ class DriverFault(HilbridgeError, RuntimeError):
 
     exit_code = 9
     default_status = STATUS_DRIVER_INTERNAL_ERROR
+    driver: str | None = None
+    """The name of the driver, where it is known."""
+    place: str | None = None
+    """``file:line`` of the driver's own code, where it is known."""
+
+    def blame(self, driver: str | None, place: str | None) -> None:
+        """Say whose mistake it is, and where; only once, and only what is known. The message ends with it."""
+        if self.driver is not None or self.place is not None:
+            return
+        self.driver, self.place = driver, place
+        known = [f"driver {driver}"] if driver is not None and driver not in self.message else []
+        if place is not None:
+            known.append(place)
+        if known:
+            self.add_words(f" ({', '.join(known)})")
 
 
 class BugCheck(DriverFault):

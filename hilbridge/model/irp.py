@@ -213,7 +213,7 @@ class Irp:
         """IoGetNextIrpStackLocation: what the next lower driver will be asked to do."""
         location = self.current_location - 2
         if location < 0:
-            raise BugCheck(0x35, "NO_MORE_IRP_STACK_LOCATIONS", self, hint="there is no device below this one")
+            raise self._bug_check(0x35, "NO_MORE_IRP_STACK_LOCATIONS", self, hint="there is no device below this one")
         return self.stack[location]
 
     def copy_current_stack_location_to_next(self) -> None:
@@ -243,7 +243,9 @@ class Irp:
         then called with the ``device_object`` that it puts there.
         """
         if self.current_location <= 1:
-            raise BugCheck(0x35, "NO_MORE_IRP_STACK_LOCATIONS", self, hint="make the IRP with one more stack location")
+            raise self._bug_check(
+                0x35, "NO_MORE_IRP_STACK_LOCATIONS", self, hint="make the IRP with one more stack location"
+            )
         self.current_location -= 1
 
     def set_completion_routine(
@@ -310,7 +312,16 @@ class Irp:
         """Raise the bug check of a step that the table does not have."""
         code, name, hint, first = BROKEN_RULES[IrpEvent(event)]
         what = (self, IrpState(self.state).name, IrpEvent(event).name)
-        raise BugCheck(code, name, *(what if first is None else (first, *what)), hint=hint)
+        raise self._bug_check(code, name, *(what if first is None else (first, *what)), hint=hint)
+
+    def _bug_check(self, code: int, name: str, *parameters: object, hint: str) -> BugCheck:
+        """A bug check about this IRP, latched if a device has had it: that of the driver that runs, else of who holds it."""
+        top = min(max(self.current_location, 1), self.stack_count)
+        around = [*self.stack[top - 1 :], *self.stack[: top - 1]]
+        holder = next((there.device_object for there in around if there.device_object is not None), None)
+        if holder is None:
+            return BugCheck(code, name, *parameters, hint=hint)
+        return holder.ke.bug_check(code, name, *parameters, hint=hint, holder=holder)
 
     def take_completion_token(self) -> None:
         """Become the one who completes this IRP; anybody else gets bug check 0x44, also in a race."""
