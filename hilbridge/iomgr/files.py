@@ -428,9 +428,9 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
             raise self._blame(
                 irp, request, BugCheck(0xC9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION", 0x05, irql, was, hint="IRQL leak")
             )
-        if device.device_stack.fault is not None:
-            # A driver of this stack broke a rule just now and swallowed the exception: this call hears of it all the same.
-            request.disown()
+        if device.device_stack.fault is not None and request.done and not request.disowned:
+            # A driver of this stack broke a rule just now, after it had completed the request, and has swallowed the bug
+            # check. This call hears of it all the same. (A request that was not done has been ended with the stack.)
             fault = device.device_stack.fault.again()
             fault.irp_id, fault.partial = fault.irp_id or irp.id, request.data
             raise fault

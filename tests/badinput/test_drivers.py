@@ -189,7 +189,7 @@ def test_a_request_that_is_completed_twice() -> None:
     bridge = Bridge.manual()
     plug(bridge, driver)
     handle = bridge.open("DUT")
-    with pytest.raises(BugCheck, match=r"0x44 MULTIPLE_IRP_COMPLETE_REQUESTS .*\(driver twice\)"):
+    with pytest.raises(BugCheck, match=r"0x44 MULTIPLE_IRP_COMPLETE_REQUESTS .*\(driver twice, .*\.py:\d+\)"):
         handle.read(4)
     assert len(bridge.faults) == 1 and driver.device.device_stack.fault is bridge.faults[0]
     bridge.close()

@@ -159,7 +159,8 @@ def test_a_completion_that_is_put_off_can_still_not_be_done_twice() -> None:
 
     chain = Chain(irps.NESTED_ROUTINES + 1, after)
     chain.go()
-    assert put_off and all(request.status == STATUS_SUCCESS for request in chain.requests)
+    assert put_off and all(request.done for request in chain.requests)
+    assert [getattr(fault, "code", None) for fault in chain.ke.faults] == [0x44]
 
 
 def test_a_wait_does_first_what_was_put_off() -> None:
