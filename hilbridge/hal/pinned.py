@@ -14,8 +14,9 @@ class PinnedLine:
         self._pin: InterruptPin | None = None
 
     def connect(self, pin: InterruptPin) -> None:
-        """Solder to the pin."""
+        """Solder to the pin, and say that it will be told of every byte that has moved."""
         self._pin = pin
+        pin.moved = False
 
     def enable_interrupts(self, causes: int) -> None:
         """Choose which causes may interrupt."""

@@ -147,6 +147,7 @@ class PumpedLine:
 
     def connect(self, pin: InterruptPin) -> None:
         self._pin = pin
+        pin.moved = False
 
     def enable_interrupts(self, causes: int) -> None:
         with self._lock:
@@ -209,6 +210,8 @@ class PumpedLine:
                 del self._rx[:limit]
             self._rx_room.notify_all()
             self._update()
+            if data and self._pin is not None:
+                self._pin.moved = True
             return data
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -222,6 +225,8 @@ class PumpedLine:
                 self._tx_size += count
                 self._tx_work.notify_all()
                 self._update()
+                if self._pin is not None:
+                    self._pin.moved = True
             return count
 
     def output_waiting(self) -> int:

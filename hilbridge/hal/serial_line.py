@@ -267,6 +267,8 @@ class SerialLine(PinnedLine):
             raise fault_from(exc, name=self.name, doing="read from") from exc
         if not data:
             self._raise_if_hung_up()
+        elif self._pin is not None:
+            self._pin.moved = True
         return data
 
     def _raise_if_hung_up(self) -> None:
@@ -280,11 +282,14 @@ class SerialLine(PinnedLine):
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """How many bytes the kernel has accepted; 0 if it has no room now."""
         try:
-            return os.write(self._fd, data)
+            count = os.write(self._fd, data)
         except BlockingIOError:
             return 0
         except OSError as exc:
             raise fault_from(exc, name=self.name, doing="write to") from exc
+        if self._pin is not None:
+            self._pin.moved = True
+        return count
 
     def output_waiting(self) -> int:
         """What the kernel has accepted and not yet sent (TIOCOUTQ). A pty always says 0."""

@@ -104,17 +104,22 @@ class SocketLine(PinnedLine):
             raise fault_from(exc, name=self.name, doing="read from") from exc
         if not data and limit > 0:
             raise DeviceGone(f"{self.name}: the far end has closed the connection; open it again when it is back")
+        if self._pin is not None:
+            self._pin.moved = True
         return data
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """How many bytes TCP has accepted; 0 if it has no room now."""
         try:
             # Without MSG_NOSIGNAL a closed connection kills programs that have set SIGPIPE to its default.
-            return self._socket.send(data, socket.MSG_NOSIGNAL)
+            count = self._socket.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
         except OSError as exc:
             raise fault_from(exc, name=self.name, doing="write to") from exc
+        if self._pin is not None:
+            self._pin.moved = True
+        return count
 
     def output_waiting(self) -> int:
         """Bytes that the far end's machine has not acknowledged yet (SIOCOUTQ, which is TIOCOUTQ)."""

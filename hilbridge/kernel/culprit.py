@@ -98,6 +98,12 @@ def raised_at(traceback: TracebackType | None) -> str | None:
     return place
 
 
+def defined_at(routine: object) -> str | None:
+    """``file:line`` where a routine is defined; None if it is none of Python's."""
+    code = getattr(getattr(routine, "__func__", routine), "__code__", None)
+    return place_of(code, code.co_firstlineno) if isinstance(code, CodeType) else None
+
+
 def is_foreign(frame: FrameType) -> bool:
     """Whether its code may be a driver's: neither ours nor the standard library's."""
     module = str(frame.f_globals.get("__name__", ""))

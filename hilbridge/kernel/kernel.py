@@ -25,6 +25,13 @@ from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.timer import Ktimer, TimerQueue
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 
+DPCS_PER_TURN = 64
+"""How many DPCs run in one go, before other devices have their turn."""
+DPCS_PER_LOOK = 16
+"""After so many the clock is looked at."""
+TURN = 2_000_000
+"""How long they may take, after the first look: nanoseconds."""
+
 
 class Kernel(FaultRoutines, DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
@@ -105,7 +112,12 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         return True
 
     def drain_dpcs(self, processor: Processor) -> None:
-        """Run this thread's queued DPCs at DISPATCH_LEVEL, one after the other; never nested."""
+        """Run this thread's queued DPCs at DISPATCH_LEVEL, one after the other; never nested.
+
+        There is a budget for one turn: a DPC that queues itself again for ever would otherwise never give back the thread,
+        which may be an application's, or the poller that serves all the other devices. What is left when it is used up runs
+        in a later turn, on the machine. The clock is only read when there are many.
+        """
         if processor.draining:
             return
         processor.draining = True
@@ -113,16 +125,27 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         processor.irql = DISPATCH_LEVEL
         try:
             dpcs = processor.dpcs
+            left = DPCS_PER_LOOK
+            looks: list[int] = []
             while dpcs:
                 self.run_dpc(dpcs.popleft())
+                left -= 1
+                if not left and dpcs:
+                    looks.append(self.clock.now())
+                    if len(looks) * DPCS_PER_LOOK >= DPCS_PER_TURN or looks[-1] - looks[0] >= TURN:
+                        self.machine.defer_dpcs(processor)
+                        break
+                    left = DPCS_PER_LOOK
         finally:
             processor.irql = old
             processor.draining = False
 
     @calls_driver("dpc", "a DPC", lambda frame: frame["dpc"].device)
     def run_dpc(self, dpc: Kdpc) -> None:
-        """Run one DPC. What its routine raises is latched."""
+        """Run one DPC. What its routine raises is latched. One of a stack that has failed is dropped."""
         argument1, argument2 = dpc.release()
+        if dpc.device is not None and dpc.device.device_stack.fault is not None:
+            return
         try:
             dpc.routine(dpc, dpc.context, argument1, argument2)
         except BaseException as error:  # noqa: BLE001 - latched
@@ -201,6 +224,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         """Solder a device's interrupt line to `vector`."""
         pin = Pin(vector, fd, level)
         vector.pins.append(pin)
+        vector.set_steering()
         return pin
 
     def remove_pin(self, pin: Pin) -> None:
@@ -209,6 +233,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         vector = pin.vector
         if pin in vector.pins:
             vector.pins.remove(pin)
+            vector.set_steering()  # who is alone now may serve his own interrupts again
         with self._lock:
             if not vector.pins and not vector.chain:
                 self._vectors.pop(vector.number, None)

@@ -48,6 +48,12 @@ class Machine(Protocol):
     def raise_pin(self, pin: Pin) -> None:
         """A pin was asserted by hand; its chain is to run on the machine."""
 
+    def defer_pin(self, pin: Pin) -> None:
+        """As `raise_pin`, for a line whose chain has just run and whose turn is over."""
+
+    def defer_dpcs(self, processor: Processor) -> None:
+        """`processor` has DPCs left, and has used up its turn: run them on the machine, after what else is ready."""
+
     def timer_changed(self) -> None:
         """There is a timer that is due earlier than all others."""
 

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hilbridge.kernel.clock import VirtualClock
-from hilbridge.model.errors import Deadlock, UsageFault
+from hilbridge.model.errors import Deadlock, DriverFault, UsageFault
 
 if TYPE_CHECKING:
+    from hilbridge.kernel.dpc import Kdpc
     from hilbridge.kernel.interrupt import Pin
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.machine import Waitable
     from hilbridge.kernel.processor import Processor
+
+DEFERRED_TURN = 1_000_000
+"""What a turn of deferred DPCs takes, in nanoseconds of virtual time, when there is nothing else to do."""
 
 
 class ManualMachine:
@@ -29,6 +33,7 @@ class ManualMachine:
         self._describe_pending = describe_pending
         self._raised: deque[Pin] = deque()
         self._work: deque[Callable[[], None]] = deque()
+        self._deferred: deque[Kdpc] = deque()
         self._stopped = False
 
     # -- Machine -----------------------------------------------------------------------------------------------------
@@ -62,6 +67,15 @@ class ManualMachine:
             pin.raised = True
             self._raised.append(pin)
 
+    def defer_pin(self, pin: Pin) -> None:
+        """To the back of the queue."""
+        self.raise_pin(pin)
+
+    def defer_dpcs(self, processor: Processor) -> None:
+        """The crank goes on with them when nothing else is ready."""
+        while processor.dpcs:
+            self._deferred.append(processor.dpcs.popleft())
+
     def timer_changed(self) -> None:
         """The crank looks at the timers by itself."""
 
@@ -83,8 +97,16 @@ class ManualMachine:
                 # A periodic timer can keep the crank turning for ever: Ctrl-C must end it.
                 processor.sigint = False
                 raise KeyboardInterrupt
+            busy = bool(self._deferred) and not self._ready()
             if self.step():
-                continue
+                if not busy:
+                    continue
+                # Nothing but a turn of DPCs. On a real machine that takes time; if it took none here, DPCs that queue one
+                # another for ever would keep the crank turning, and no deadline would ever come.
+                self._clock.advance_to(self._clock.now() + DEFERRED_TURN)
+                if deadline is None or self._clock.now() < deadline:
+                    continue
+                return bool(what.done)
             due = self._ke.timers.next_due()
             if deadline is not None and (due is None or due > deadline):
                 self._clock.advance_to(deadline)
@@ -108,8 +130,15 @@ class ManualMachine:
         return f"hand-cranked machine at {self._clock.now()} ns"
 
     def stop(self) -> None:
-        """Do what is still to be done."""
-        self.run_until_idle()
+        """Do what is still to be done; DPCs that queue one another for ever are dropped and reported."""
+        try:
+            self.run_until_idle(10_000)
+        except Deadlock:
+            if not self._deferred:
+                raise
+            drivers = sorted({dpc.device.driver_object.name for dpc in self._deferred if dpc.device is not None})
+            self._deferred.clear()
+            self._ke.log_fault(DriverFault(f"DPCs of {', '.join(drivers) or 'nobody'} queue themselves again for ever"))
         self._stopped = True
 
     def abandon(self) -> None:
@@ -117,8 +146,15 @@ class ManualMachine:
 
     # -- the crank ---------------------------------------------------------------------------------------------------
 
+    def _ready(self) -> bool:
+        """Whether anything but deferred DPCs is ready."""
+        due = self._ke.timers.next_due()
+        return bool(self._raised or self._work or self._ke.finalized or (due is not None and due <= self._clock.now()))
+
     def step(self) -> bool:
-        """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work. False: nothing was."""
+        """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work, else a turn of the DPCs that
+        had no room in an earlier one. False: nothing was.
+        """
         if self._raised:
             pin = self._raised.popleft()
             pin.raised = False
@@ -136,6 +172,12 @@ class ManualMachine:
                 self._work.popleft()()
             except Exception as error:  # noqa: BLE001 - latched
                 self._ke.callback_raised(error)
+            return True
+        if self._deferred:
+            processor = self._ke.current()
+            processor.dpcs.extend(self._deferred)
+            self._deferred.clear()
+            self._ke.drain_dpcs(processor)
             return True
         return False
 

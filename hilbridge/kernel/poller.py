@@ -19,6 +19,7 @@ from hilbridge.kernel.workers import JOIN_SECONDS, Worker
 from hilbridge.model.errors import DriverFault, InternalFault
 
 if TYPE_CHECKING:
+    from hilbridge.kernel.dpc import Kdpc
     from hilbridge.kernel.interrupt import Pin
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.machine import Waitable
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
 
 EVENTS_PER_TURN = 64
+TIMERS_PER_TURN = 64
+BREATH = 0.001
+"""How long the poller sleeps after a turn that used up a budget, in seconds, unless something happens."""
 FORGET_SECONDS = 5.0
 BRIEF_MS = 1
 LEASE = 50_000_000
@@ -43,6 +47,9 @@ class Poller:
         self._epoll.register(self._bell, select.EPOLLIN)
         self._pins: dict[int, Pin] = {}
         self._raised: deque[Pin] = deque()
+        self._deferred: deque[Kdpc] = deque()
+        self._overran = False
+        """In this turn somebody had more to do than his budget. Only the poller's own thread sets and reads it."""
         self._sleeping_until: int | None = 0
         self._leases: set[Pin] = set()
         self._lock = threading.Lock()
@@ -105,10 +112,31 @@ class Poller:
 
     def raise_pin(self, pin: Pin) -> None:
         """Run the pin's chain on the poller thread."""
-        if not pin.raised:  # asserted is asserted, however often
+        # Asserted is asserted, however often. A virtual line cannot hang up: one that is said to has been silenced.
+        if not (pin.raised or (pin.hung and pin.fd < 0)):
             pin.raised = True
             self._raised.append(pin)
             self._ring()
+
+    def defer_pin(self, pin: Pin) -> None:
+        """The line is still asserted, and its turn is over: once more, after the others."""
+        if not self._ke.current().is_poller:
+            self.raise_pin(pin)
+        elif not pin.raised:
+            pin.raised = self._overran = True
+            self._raised.append(pin)
+
+    def defer_dpcs(self, processor: Processor) -> None:
+        """The poller goes on with them in its next turn; it keeps its own where they are."""
+        if processor.is_poller:
+            self._overran = True
+            return
+        if self._stopping:
+            return
+        self._start()
+        while processor.dpcs:
+            self._deferred.append(processor.dpcs.popleft())
+        self._ring()
 
     def timer_changed(self) -> None:
         """Wake the poller if it sleeps longer than the new earliest timer allows."""
@@ -177,11 +205,20 @@ class Poller:
 
     def _loop(self) -> None:
         ke, epoll, pins, raised = self._ke, self._epoll, self._pins, self._raised
-        ke.current().is_poller = True
+        processor, deferred = ke.current(), self._deferred
+        processor.is_poller = True
         while not self._stopping:
             now = ke.clock.now()
-            while (timer := ke.timers.pop_expired(now)) is not None:
+            for _ in range(TIMERS_PER_TURN):
+                if (timer := ke.timers.pop_expired(now)) is None:
+                    break
                 ke.expire(timer)
+            else:
+                self._overran = True
+            while deferred:
+                processor.dpcs.append(deferred.popleft())
+            if processor.dpcs:
+                ke.drain_dpcs(processor)
             # Announce how long we sleep *before* looking at the queue a last time: a timer that is set in between sees
             # the announcement and rings.
             self._sleeping_until = None
@@ -191,7 +228,15 @@ class Poller:
                 lease = self._end_leases()
                 due = lease if due is None else min(due, lease)
             timeout = None if due is None else max(0.0, (due - ke.clock.now()) / 1e9)
-            for fd, event in epoll.poll(0 if raised else timeout, EVENTS_PER_TURN):
+            if self._overran:
+                # Somebody is never done. If the poller only looked and went on, it would keep the interpreter busy: a thread
+                # that waits for its lock is not told when it is let go of for a moment, and starves. So others get a
+                # moment that they can notice.
+                self._overran = False
+                timeout = BREATH
+            elif raised or processor.dpcs:
+                timeout = 0
+            for fd, event in epoll.poll(timeout, EVENTS_PER_TURN):
                 if fd == self._bell:
                     os.eventfd_read(self._bell)
                     continue

@@ -111,9 +111,10 @@ def steer(
 ) -> bool:
     """Wait for `what` while serving `pin`, which this thread has claimed.
 
-    False when `deadline` passed first, or when there is nothing left to serve because the pin was closed or hung up.
+    False when `deadline` passed first, or when there is nothing left to serve because the pin was closed or hung up, or
+    another device came onto its vector.
     """
-    while not what.done and not pin.closed and not pin.hung:
+    while not (what.done or pin.closed or pin.hung or pin.shared):
         timeout: float | None = None
         if deadline is not None:
             left = deadline - clock.now()

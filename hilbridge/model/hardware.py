@@ -44,6 +44,10 @@ class LineSettings:
 class InterruptPin(Protocol):
     """The wire from one device to the interrupt controller: the kernel's end, as the device sees it."""
 
+    moved: bool | None
+    """A line sets this to False when it is connected, and to True whenever it has given or accepted a byte. Then an interrupt
+    that is claimed again and again while nothing moves is told from heavy traffic. Without that, it is None."""
+
     def take(self) -> int:
         """The causes that were seen since the last call, and forget them (read-to-acknowledge)."""
 

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypedDict
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.iomgr.namespace import Namespace
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.kernel.interrupt import Interrupt, InterruptMode, Pin, ServiceRoutine, Vector
+from hilbridge.kernel.interrupt import Interrupt, Pin, ServiceRoutine, Vector
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.machine import Waitable
 from hilbridge.kernel.processor import Processor
@@ -180,9 +180,7 @@ class ObservedIoManager(IoManager):
         isr: ServiceRoutine,
         context: Any,
         vector: int,
-        *,
-        mode: InterruptMode = InterruptMode.LEVEL_SENSITIVE,
-        share: bool = True,
+        **options: Any,
     ) -> Interrupt:
         """IoConnectInterrupt, of a routine that calls `isr` and tells what it said."""
         tell = self._observers.tell
@@ -192,7 +190,7 @@ class ObservedIoManager(IoManager):
             tell(Instrument.interrupt, vector, device, isr, claimed)
             return claimed
 
-        return super().connect_interrupt(device, observed, context, vector, mode=mode, share=share)
+        return super().connect_interrupt(device, observed, context, vector, **options)
 
 
 def observers_of(ke: Kernel) -> Observers:

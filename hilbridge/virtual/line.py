@@ -61,6 +61,7 @@ class VirtualLine:
     def connect(self, pin: InterruptPin) -> None:
         """Solder to the pin."""
         self._pin = pin
+        pin.moved = False
 
     def enable_interrupts(self, causes: int) -> None:
         """Interrupt enable register. A cause that holds already, and may interrupt only now, does."""
@@ -90,7 +91,9 @@ class VirtualLine:
             del self._received[:limit]
             if not data and (self._unplugged or self._closed):
                 raise DeviceGone(f"{self.name} was unplugged")
-            return data
+        if data and self._pin is not None:
+            self._pin.moved = True
+        return data
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """To the far end, as much as it has room for."""
@@ -102,6 +105,8 @@ class VirtualLine:
             self.sent += data[:count]
             if self._loop:
                 self._received += data[:count]
+        if count and self._pin is not None:
+            self._pin.moved = True
         self._assert()
         return count
 

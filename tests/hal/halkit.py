@@ -27,6 +27,7 @@ class FakePin:
     """The kernel's end of the interrupt line, as far as a line sees it."""
 
     def __init__(self) -> None:
+        self.moved: bool | None = None
         self.seen = 0
         self.enabled: list[int] = []
 

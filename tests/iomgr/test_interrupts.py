@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Any
 
 import pytest
 
 from hilbridge import Bridge, DeviceFault, DriverFault, UsageFault
 from hilbridge.kernel.interrupt import InterruptMode
-from hilbridge.model.codes import IrpMajor
+from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL, IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import NtStatusError
 from hilbridge.model.hardware import CAUSE_GONE, CAUSE_RX
 from hilbridge.model.status import STATUS_INVALID_PARAMETER
 from hilbridge.virtual.line import VirtualLine
-from tests.support import Extension, System, TinyDriver, now, plug, raises, uart, uart_isr
+from tests.hal.halkit import Pty
+from tests.support import (
+    PATIENCE,
+    Extension,
+    System,
+    Thread,
+    TinyDriver,
+    bug_check,
+    now,
+    plug,
+    raises,
+    uart,
+    uart_isr,
+    wait,
+)
 
 VECTOR = 0x44
 
@@ -149,6 +165,125 @@ def test_connecting_where_it_does_not_fit_is_invalid_parameter_in_words() -> Non
     with pytest.raises(NtStatusError, match=r"vector 9.*in use, and not shared in that way") as caught:
         system.io.connect_interrupt(device, lambda *_: True, None, 9)
     assert caught.value.status == STATUS_INVALID_PARAMETER
+
+
+def test_the_irql_that_a_driver_gives_is_that_of_the_vector_and_its_routine_may_run_higher() -> None:
+    system = System()
+    device = system.stack(TinyDriver("d"))
+    seen: list[int] = []
+
+    def isr(*_: Any) -> bool:
+        seen.append(system.ke.irql)
+        return True
+
+    low = system.io.connect_interrupt(device, isr, None, VECTOR, irql=5)
+    assert low.vector.irql == low.synchronize_irql == 5
+    high = system.io.connect_interrupt(device, isr, None, VECTOR + 1, irql=9)
+    both = system.io.connect_interrupt(device, isr, None, VECTOR, synchronize_irql=9, synchronize_with=high)
+    assert both.vector is low.vector and both.synchronize_irql == 9
+    for interrupt in (low, both, high):
+        assert interrupt.serve() is True
+        assert interrupt.synchronize(lambda: system.ke.irql) == interrupt.synchronize_irql
+    assert seen == [5, 9, 9] and system.ke.irql == PASSIVE_LEVEL
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"irql": 6}, {"synchronize_irql": 4}, {"synchronize_irql": 16}, {"synchronize_irql": 5, "shares": True}],
+)
+def test_irqls_that_make_no_sense_are_an_invalid_parameter(wrong: dict[str, Any]) -> None:
+    system = System()
+    device = system.stack(TinyDriver("d"))
+    system.io.connect_interrupt(device, raises(KeyError()), None, VECTOR, irql=5)
+    if wrong.pop("shares", False):
+        wrong["synchronize_with"] = system.io.connect_interrupt(device, raises(KeyError()), None, VECTOR + 1, irql=9)
+    with pytest.raises(NtStatusError) as caught:
+        system.io.connect_interrupt(device, raises(KeyError()), None, VECTOR, **wrong)
+    assert caught.value.status == STATUS_INVALID_PARAMETER
+    assert len(system.ke.vector(VECTOR).chain) == 1
+
+
+def test_interrupts_that_share_a_lock_keep_each_others_routines_out() -> None:
+    system = System()
+    device = system.stack(TinyDriver("d"))
+    first = system.io.connect_interrupt(device, lambda *_: True, None, VECTOR)
+    second = system.io.connect_interrupt(device, lambda *_: True, None, VECTOR + 1, synchronize_with=first)
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        inside.set()
+        wait(leave)
+
+    holder = Thread(lambda: first.synchronize(hold))
+    wait(inside)
+    served = Thread(second.serve)
+    served.join(0.05)
+    assert served.is_alive()
+    leave.set()
+    holder.finish()
+    assert served.finish() is True
+
+
+@pytest.mark.parametrize("call", ["connect", "disconnect"])
+def test_interrupts_are_connected_and_disconnected_at_passive_level(call: str) -> None:
+    system = System()
+    device = system.stack(TinyDriver("d"))
+    interrupt = system.io.connect_interrupt(device, lambda *_: True, None, VECTOR)
+    with system.ke.raised_irql(DISPATCH_LEVEL), bug_check(0xA, f"{call}_interrupt", DISPATCH_LEVEL):
+        if call == "connect":
+            system.io.connect_interrupt(device, lambda *_: True, None, VECTOR)
+        else:
+            system.io.disconnect_interrupt(interrupt)
+    assert interrupt.connected
+
+
+def test_who_is_alone_on_its_vector_again_may_be_served_by_its_own_reader_again() -> None:
+    with Two(shared=True) as two:
+        stacks = [driver.device.device_stack for driver in two.drivers]
+        assert [stack.steering for stack in stacks] == [None, None]
+        two.one.close()
+        two.bridge.unplug("ONE")
+        (pin,) = two.bridge.ke.vector(VECTOR).pins
+        assert now(stacks[1].steering) is pin and not pin.shared
+        plug(two.bridge, two.drivers[0], "ONE", line=VirtualLine(), vector=VECTOR)
+        assert now(stacks[1].steering) is None and now(pin.shared)
+        assert two.second_is_well
+
+
+def test_who_steers_stops_when_a_neighbour_comes_onto_the_vector() -> None:
+    # A real port and a reader that waits on it: the neighbour's interrupts are not for its thread.
+    where: list[str] = []
+    pty = Pty()
+    try:
+        with Bridge() as bridge:
+            port = uart("port")
+            bridge.plug(pty.path, driver=port, name="PORT", vector=VECTOR)
+            with bridge.open("PORT") as handle:
+                interrupt = port.device.extension.interrupt
+                assert interrupt is not None
+                pin = interrupt.vector.pins[0]
+                reader = Thread(lambda: handle.read(4, timeout=PATIENCE))
+                while pin.steerer is None:
+                    assert reader.is_alive()
+                line, neighbour = VirtualLine(), uart("neighbour")
+                plug(bridge, neighbour, "NEIGHBOUR", line=line, vector=VECTOR)
+                assert neighbour.device.extension.interrupt is not None
+
+                def isr(interrupt: Any, device: Any) -> bool:
+                    where.append(threading.current_thread().name)
+                    return uart_isr(interrupt, device)
+
+                neighbour.device.extension.interrupt.isr = isr
+                while pin.steerer is not None:
+                    assert reader.is_alive()
+                os.write(pty.board, b"data")
+                assert reader.finish() == b"data"
+                with bridge.open("NEIGHBOUR") as other:
+                    line.feed(b"well")
+                    assert other.read(4, timeout=PATIENCE) == b"well"
+        assert set(where) == {"hilbridge-poller"}
+    finally:
+        pty.close()
 
 
 def test_disconnecting_leaves_no_vector_behind() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from hilbridge import BugCheck
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.interrupt import SPURIOUS_LIMIT, Interrupt, InterruptMode
-from hilbridge.model.codes import DIRQL_LOWEST, DISPATCH_LEVEL, PASSIVE_LEVEL
+from hilbridge.model.codes import DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.hardware import CAUSE_GONE, CAUSE_MODEM, CAUSE_RX, CAUSE_TX
 from tests.kernel.interruptkit import LATCHED, LEVEL, Rig, no, yes
 from tests.support import System, Thread, bug_check, raises, wait
@@ -252,6 +253,63 @@ def test_a_synchronized_routine_that_raises_restores_irql_and_lets_the_service_r
         interrupt.synchronize(raises(KeyError()))
     assert rig.ke.irql == PASSIVE_LEVEL
     assert rig.fire(rig.pin()) == ["a"]
+
+
+@pytest.mark.parametrize("swallow", [True, False])
+def test_a_service_routine_that_synchronizes_with_itself_is_told_instead_of_hanging(swallow: bool) -> None:
+    rig = Rig()
+
+    def isr() -> bool:
+        try:
+            interrupt.synchronize(lambda: None)
+        except BugCheck:
+            if not swallow:
+                raise
+        return True
+
+    interrupt = rig.connect("dev", isr)
+    rig.fire(rig.pin())
+    fault = rig.only_fault
+    assert isinstance(fault, BugCheck) and fault.code == 0xF and fault.parameters == (interrupt,)
+    assert fault.driver == "dev" and "test_interrupt.py" in str(fault.place)
+    assert interrupt.device.device_stack.fault is fault
+    assert rig.ke.irql == PASSIVE_LEVEL
+
+
+def test_a_synchronized_routine_that_synchronizes_again_is_told_too() -> None:
+    rig = Rig()
+    interrupt = rig.connect("dev", yes)
+    other = Interrupt(rig.vector, interrupt.device, yes, None, LEVEL, True, synchronize_with=interrupt)  # type: ignore[arg-type]
+    with bug_check(0xF, other):
+        interrupt.synchronize(lambda: other.synchronize(lambda: None))
+    assert interrupt.synchronize(lambda: "free again") == "free again"
+    assert rig.ke.irql == PASSIVE_LEVEL
+
+
+def test_who_synchronizes_on_another_thread_waits_as_ever() -> None:
+    rig = Rig()
+    interrupt = rig.connect("dev", yes)
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        inside.set()
+        wait(leave)
+
+    holder = Thread(lambda: interrupt.synchronize(hold))
+    wait(inside)
+    second = Thread(lambda: interrupt.synchronize(lambda: "mine"))
+    second.join(0.05)
+    assert second.is_alive()
+    leave.set()
+    holder.finish()
+    assert second.finish() == "mine" and rig.ke.faults == []
+
+
+def test_synchronizing_from_above_the_interrupts_irql_is_bug_check_9() -> None:
+    rig = Rig()
+    interrupt = rig.connect("dev", yes)
+    with rig.ke.raised_irql(HIGH_LEVEL), bug_check(0x9, HIGH_LEVEL, rig.vector.irql):
+        interrupt.synchronize(lambda: None)
 
 
 def test_dpcs_queued_by_a_synchronized_routine_run_when_it_is_over() -> None:

@@ -19,10 +19,11 @@ def test_a_line_that_its_routine_does_not_quiet_is_a_storm_and_takes_the_vector_
     pin = rig.pin(yes)
     calls = rig.fire(pin)
     assert len(calls) == STORM_LIMIT
-    assert rig.vector.dead and pin.closed
+    assert rig.vector.dead and pin.hung
     fault = rig.only_fault
     assert isinstance(fault, BugCheck) and fault.code == 0xF2
-    assert fault.parameters == (rig.vector, stormy.device)
+    assert fault.parameters == (stormy.isr, stormy.context, stormy, 1), "as documented: 1 is a vector of its own"
+    assert fault.driver == "stormy" and "interruptkit.py:" in str(fault.place)
     assert "does not quiet" in str(fault) and "out of service" in str(fault)
     assert stormy.device.device_stack.fault is fault and rig.failed == [stormy.device]
     assert rig.fire(pin) == [], "no more interrupts"
@@ -190,7 +191,7 @@ def test_when_one_driver_of_a_shared_vector_fails_the_others_keep_it() -> None:
     assert neighbour.device.device_stack.fault is None and not rig.vector.dead
     data[0] = 1
     assert rig.fire(good_pin) == ["good"] and data == [0]
-    assert bad_pin.closed and not good_pin.closed
+    assert bad_pin.hung and not good_pin.hung
 
 
 def test_a_driver_that_failed_elsewhere_is_not_asked_any_more() -> None:

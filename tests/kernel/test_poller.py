@@ -253,12 +253,12 @@ def test_two_ports_share_one_vector_and_each_gets_its_own_bytes() -> None:
 
 def test_a_port_that_floods_does_not_starve_its_neighbour() -> None:
     with ptys(2) as (loud, quiet), Bridge() as bridge:
-        enough = threading.Event()
+        enough, drained_all = threading.Event(), threading.Event()
 
         def flood() -> None:
             poll = select.poll()
             poll.register(loud.board, select.POLLOUT)
-            while not enough.is_set():
+            while not drained_all.is_set():  # not before: the drainer's last read must find something
                 if poll.poll(PATIENCE * 1000):
                     try:
                         os.write(loud.board, b"x" * 4096)
@@ -281,6 +281,7 @@ def test_a_port_that_floods_does_not_starve_its_neighbour() -> None:
                 assert calm.read(2, timeout=PATIENCE) == b"%02d" % number
             enough.set()
             drainer.finish()
+            drained_all.set()
             flooder.finish()
             assert drained[0] > 0
 
