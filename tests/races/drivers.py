@@ -92,9 +92,12 @@ def end(device: DeviceObject[Any], irp: Irp) -> None:
 
 @race
 def completion_against_completion() -> Race:
-    """A faulty driver: exactly one wins, the other gets bug check 0x44, and the caller notices nothing."""
+    """A faulty driver: exactly one wins, and the other gets bug check 0x44, which fails the stack.
+
+    The caller is told one thing, once: the request's own end, or that its stack has failed, whichever came first.
+    """
     bench = Bench(hold)
-    bench.read(STATUS_SUCCESS)
+    bench.read(STATUS_SUCCESS, STATUS_DRIVER_INTERNAL_ERROR)
     [irp] = bench.device.extension.held
     caught: list[BugCheck] = []
 
@@ -106,6 +109,9 @@ def completion_against_completion() -> Race:
 
     def one_lost() -> None:
         assert [error.code for error in caught] == [0x44]
+        assert bench.ke.faults == caught, "latched, and once"
+        assert bench.device.device_stack.fault is caught[0]
+        bench.ke.faults.clear()
 
     return bench.race({"one": finish, "two": finish}, one_lost)
 
