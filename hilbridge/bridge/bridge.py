@@ -7,11 +7,12 @@ order at the end is always: no more interrupts, every request ends, handles clos
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from hilbridge.bridge import lifetime
 from hilbridge.bridge.handle import Handle
@@ -43,6 +44,23 @@ from hilbridge.model.errors import (
 from hilbridge.model.file import FileObject
 from hilbridge.model.hardware import Line, LineSettings, SerialResources
 from hilbridge.model.status import NtStatus
+
+if TYPE_CHECKING:
+    from hilbridge.observe.verifier.finding import Finding
+    from hilbridge.observe.verifier.kernel import Verify
+
+
+VERIFY_VARIABLE = "HILBRIDGE_VERIFY"
+
+
+def _with_verifier(
+    verify: bool | Verify | None, io_manager: type[IoManager], kernel: type[Kernel]
+) -> tuple[type[IoManager], type[Kernel]]:
+    """The classes of a bridge that is verified, if it is to be. Imported only then."""
+    from hilbridge.observe.verifier.select import verified, wanted
+
+    options = wanted(verify)
+    return (io_manager, kernel) if options is None else verified(options, io_manager, kernel)
 
 
 class PendingIrp(NamedTuple):
@@ -77,6 +95,7 @@ class Bridge:
     """One system: a namespace, an I/O manager, a poller, and the devices that are plugged in.
 
     `steering`: whether a thread that waits for its device may take its interrupts itself (faster; on by default).
+    `verify`: watch the drivers and report the rules that they break, in `findings`; None asks HILBRIDGE_VERIFY.
     """
 
     def __init__(
@@ -86,8 +105,11 @@ class Bridge:
         clock: Clock | None = None,
         io_manager: type[IoManager] = IoManager,
         kernel: type[Kernel] = Kernel,
+        verify: bool | Verify | None = None,
         _manual: bool = False,
     ) -> None:
+        if verify is not False and (verify or VERIFY_VARIABLE in os.environ):
+            io_manager, kernel = _with_verifier(verify, io_manager, kernel)
         if _manual:
             virtual = clock if isinstance(clock, VirtualClock) else VirtualClock()
             self.ke = kernel(virtual, lambda ke: ManualMachine(ke, virtual, self._describe_pending))
@@ -553,6 +575,12 @@ class Bridge:
         if error is None and len(self.ke.faults) > self._shown_faults:
             # A driver's mistake that no call has shown must not pass for success.
             raise self.ke.faults[self._shown_faults].again()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the driver verifier has found, oldest first; nothing if the bridge was built without it."""
+        verifier = getattr(self.io, "verifier", None)
+        return [] if verifier is None else list(verifier.findings)
 
     def acknowledge_faults(self) -> list[HilbridgeError]:
         """The faults that nobody has acknowledged yet; leaving the ``with`` block does not raise for them any more."""

@@ -193,6 +193,9 @@ class UnloadRoutines(DeviceRoutines):
                     return f"the stack of {device!r} is open"
         return ""
 
+    def driver_unloaded(self, driver: DriverObject) -> None:
+        """The unload routine has returned, and nothing has been tidied up yet: for a verifier to look at."""
+
     def _unload(self, driver: DriverObject) -> None:
         """At PASSIVE_LEVEL, once: the unload routine, and a look at what it has left behind."""
         failed: BaseException | None = None
@@ -205,6 +208,7 @@ class UnloadRoutines(DeviceRoutines):
         except Exception as error:  # noqa: BLE001 - told below
             failed = error
             wrong.insert(0, f"raised {type(error).__name__} in its unload routine: {error}")
+        self.driver_unloaded(driver)
         left = self._take_away(driver)
         if left:
             wrong.append(f"has left behind {left}")

@@ -103,6 +103,8 @@ class DriverFault(HilbridgeError, RuntimeError):
     """The name of the driver, where it is known."""
     place: str | None = None
     """``file:line`` of the driver's own code, where it is known."""
+    finding: object = None
+    """What the driver verifier has to say about it, if one watches."""
 
     def blame(self, driver: str | None, place: str | None) -> None:
         """Say whose mistake it is, and where; only once, and only what is known. The message ends with it."""

@@ -1,0 +1,185 @@
+"""The way down: what call_driver looks at before it hands an IRP over, and after the dispatch routine has returned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hilbridge.model.codes import (
+    DISPATCH_LEVEL,
+    SL_PENDING_RETURNED,
+    IrpMajor,
+    PnpMinor,
+)
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.irp import IrpOrigin
+from hilbridge.model.irp_life import IrpState
+from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.watch import Verifier
+
+if TYPE_CHECKING:
+    from hilbridge.model.irp import IoStackLocation
+
+_ANY_IRQL = frozenset(
+    {IrpMajor.READ, IrpMajor.WRITE, IrpMajor.DEVICE_CONTROL, IrpMajor.INTERNAL_DEVICE_CONTROL, IrpMajor.POWER}
+)
+"""What may be sent at DISPATCH_LEVEL."""
+_INITIAL = {
+    IrpMajor.PNP: "PnpInitialStatus",
+    IrpMajor.POWER: "PowerInitialStatus",
+    IrpMajor.SYSTEM_CONTROL: "WmiInitialStatus",
+}
+_RESERVED = frozenset(
+    {
+        PnpMinor.START_DEVICE,
+        PnpMinor.QUERY_REMOVE_DEVICE,
+        PnpMinor.REMOVE_DEVICE,
+        PnpMinor.CANCEL_REMOVE_DEVICE,
+        PnpMinor.STOP_DEVICE,
+        PnpMinor.QUERY_STOP_DEVICE,
+        PnpMinor.CANCEL_STOP_DEVICE,
+        PnpMinor.SURPRISE_REMOVAL,
+    }
+)
+_PNP_MINORS = frozenset(int(minor) for minor in PnpMinor)
+_NOT_SUPPORTED = int(STATUS_NOT_SUPPORTED)
+_NT_FAILURE = 0x8000_0000
+_NEVER_A_STATUS = 0xFFFF_FFFF
+
+
+def before(verifier: Verifier, device: Any, irp: Any, irql: int) -> None:
+    """Before the IRP is handed over. Raises where the rule is fatal."""
+    report = verifier.report
+    if not isinstance(irp, VerifiedIrp):
+        report("CallDriverIrp", details=f"got {irp!r}")
+        return
+    if not isinstance(device, DeviceObject):
+        report("NullDevice", irp=irp, details=f"got {device!r}")
+        return
+    if irql > DISPATCH_LEVEL:
+        report("CallDriverIrql", irp=irp, details=f"at IRQL {irql}")
+    if device.delete_pending and device.lower_device is None and not device.driver_object.devices:
+        report("CallDriverDevice", irp=irp, details=f"{device!r} has been deleted")
+    if irp.current_location <= 1:
+        return  # there is no location left, and the model says so itself
+    there = irp.stack[irp.current_location - 2]
+    if irql == DISPATCH_LEVEL and there.major_function not in _ANY_IRQL:
+        report("ForwardedAtBadIrql", irp=irp, details=f"IRP_MJ_{IrpMajor(there.major_function).name}")
+    if irp.current_location == irp.stack_count + 1 and not irp.sent:
+        _first_time(verifier, irp, there)
+    else:
+        _on_its_way(verifier, device, irp, there)
+
+
+def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:
+    """Sent by who has made it."""
+    running = verifier.running()
+    major = there.major_function
+    if not running:
+        return  # the I/O manager's own
+    initial = _INITIAL.get(IrpMajor(major))
+    if initial is not None and irp.io_status.status != STATUS_NOT_SUPPORTED:
+        verifier.report(initial, irp=irp, details=f"it was sent with {irp.io_status.status!r}")
+    if major == IrpMajor.PNP and there.minor_function in _RESERVED:
+        verifier.report("SystemReservedIrp", irp=irp, details=f"IRP_MN_{PnpMinor(there.minor_function).name}")
+    if (
+        irp.user_request is None
+        and irp.user_event is None
+        and irp.origin in (IrpOrigin.ALLOCATED, IrpOrigin.ASYNCHRONOUS)
+        and there.completion_routine is None
+        and irp.built.master is None
+    ):
+        verifier.report("IoAllocateForward", irp=irp)
+
+
+def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp, there: IoStackLocation) -> None:
+    """Passed on by a driver of the stack."""
+    report = verifier.report
+    if irp.cancel_routine is not None:
+        report("ForwardedWithCancelRoutine", irp=irp)
+    running = verifier.running()
+    caller = running[-1].device if running else None
+    location = irp.current_location
+    skipped = location == irp.stack_count + 1 or there is irp.stack[min(irp.reached, irp.stack_count) - 1]
+    here = irp.stack[location - 1] if location <= irp.stack_count else there
+    if caller is not None and caller.device_stack is device.device_stack and caller is not device:
+        holder = here.device_object if not skipped else there.device_object
+        if (
+            holder is not None
+            and holder is not caller
+            and irp.state in (IrpState.PENDING, IrpState.DISPATCHED)
+            and any(d is holder for d in caller.walk_down())
+        ):
+            report("ForwardedWhilePendingBelow", irp=irp, device=caller, details=f"{holder!r} has it")
+        if caller.lower_device is not None and caller.lower_device is not device and _is_below(device, caller):
+            report(
+                "SkippedDevice", irp=irp, details=f"sent to {device!r}, and the next lower is {caller.lower_device!r}"
+            )
+    if skipped:
+        major, minor = there.major_function, there.minor_function
+    else:
+        major, minor = here.major_function, here.minor_function
+        _next_location(verifier, irp, here, there, location - 1)
+    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.reached)
+    if major == IrpMajor.PNP:
+        if status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
+            report("PnpFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
+        elif arrived is not None and status != arrived and minor not in _PNP_MINORS:
+            report("PnpStatusChanged", irp=irp, details=f"IRP_MN {minor:#x}")
+    elif major == IrpMajor.POWER and status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
+        report("PowerFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
+
+
+def _next_location(
+    verifier: Verifier, irp: VerifiedIrp, here: IoStackLocation, there: IoStackLocation, number: int
+) -> None:
+    """What the driver has put into the next stack location."""
+    report = verifier.report
+    if there.control & SL_PENDING_RETURNED:
+        report("ControlNotZeroed", irp=irp)
+    if there.completion_routine is not None and number not in irp.routine_at:
+        report("CompletionRoutineCopied", irp=irp)
+    if number not in irp.copied_at and there.major_function == 0 and here.major_function != 0:
+        report("StackLocationNotCopied", irp=irp)
+    if number in irp.copied_at and there.completion_routine is None:
+        report("CopiedWithoutCompletionRoutine", irp=irp)
+
+
+def _is_below(device: DeviceObject[Any], above: DeviceObject[Any]) -> bool:
+    return any(d is device for d in above.walk_down())
+
+
+def after(
+    verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp, location: int, status: Any, event_was_set: bool
+) -> None:
+    """After the dispatch routine of `device` has returned `status`. The IRP may be anybody's by now, and may have ended."""
+    report = verifier.report
+    if status.__class__ is not NtStatus:
+        if status in (_NEVER_A_STATUS, -1):
+            report("UninitializedReturn", irp=irp, device=device)
+        return  # the I/O manager says what it thinks of that
+    if status == _NEVER_A_STATUS:
+        report("UninitializedReturn", irp=irp, device=device)
+    marked = location in irp.marked_at
+    passed_down = irp.forwarded.get(location)
+    if status == STATUS_PENDING:
+        if not marked and (passed_down is None or passed_down != STATUS_PENDING):
+            report("MarkIrpPending2", irp=irp, device=device)
+        elif event_was_set and irp.stack_count == location:
+            report("SignaledEvent", irp=irp, device=device)
+        if marked and irp.cancel_routine is not None and not irp.looked_at_cancel:
+            report("IrpCancelField", irp=irp, device=device)
+        return
+    if marked:
+        report("MarkIrpPending", irp=irp, device=device, details=f"it returned {status.name}")
+        return
+    if location in irp.completed_at:
+        ended = irp.ended_with
+        if ended is not None and ended != status:
+            name = "LowerDriverReturn" if passed_down is not None else "CompleteRequestStatusCheck"
+            report(name, irp=irp, device=device, details=f"it returned {status.name}, and the IRP ended with {ended}")
+    elif passed_down is not None:
+        if passed_down != status and irp.state != IrpState.OFFERED:
+            report("LowerDriverReturn", irp=irp, device=device, details=f"{passed_down} became {status.name}")
+    elif irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
+        report("IrpProcessingComplete", irp=irp, device=device, details=f"it returned {status.name}")

@@ -1,0 +1,116 @@
+"""The kernel under the verifier: spin locks, IRQL, interrupts and DPCs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from hilbridge.kernel import culprit
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.kernel import Kernel
+from hilbridge.kernel.spinlock import SpinLock
+from hilbridge.model.codes import DISPATCH_LEVEL
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.errors import BugCheck, HilbridgeError
+from hilbridge.observe.verifier.watch import Running, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """What a verifier is asked for: ``Bridge(verify=Verify(fast_io=False))``.
+
+    `fast_io`: whether drivers may serve requests without an IRP. With False every request is an IRP that is checked, and is
+    as slow as one.
+    """
+
+    fast_io: bool = True
+
+
+class VerifiedSpinLock(SpinLock):
+    """A spin lock that knows who holds it, and in which order it was acquired after others."""
+
+    __slots__ = ("is_drivers", "serial")
+
+    _ke: VerifiedKernel
+
+    def __init__(self, ke: VerifiedKernel) -> None:
+        super().__init__(ke)
+        self.is_drivers = True
+        """Whether it is a driver's: the cancel lock and the locks of device queues are the I/O manager's."""
+        ke.locks_made += 1
+        self.serial = ke.locks_made
+
+    def acquire(self) -> None:
+        """KeAcquireSpinLock."""
+        ke = self._ke
+        processor = self._local.processor or ke.current()
+        if processor.irql > DISPATCH_LEVEL:
+            ke.verifier.report("SpinLockIrql", details=f"at IRQL {processor.irql}")
+        held = ke.verifier.locks()
+        if held and self not in held:
+            ke.check_order(held, self)
+        super().acquire()
+        held.append(self)
+
+    def release(self, *exception: object) -> None:
+        """KeReleaseSpinLock."""
+        held = self._ke.verifier.locks()
+        if self in held:
+            held.remove(self)
+        super().release(*exception)
+
+    __enter__ = acquire
+    __exit__ = release
+
+
+class VerifiedKernel(Kernel):
+    """A kernel that checks what drivers do with it."""
+
+    options = Verify()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.verifier = Verifier(self)
+        self.locks_made = 0
+        self._order: dict[tuple[int, int], str] = {}
+        super().__init__(*args, **kwargs)
+
+    def spin_lock(self) -> SpinLock:
+        """KeInitializeSpinLock."""
+        return VerifiedSpinLock(self)
+
+    def check_order(self, held: list[Any], lock: VerifiedSpinLock) -> None:
+        """`lock` is about to be acquired while others are held: not if it was the other way round before."""
+        for other in held:
+            pair = (other.serial, lock.serial)
+            if pair in self._order:
+                continue
+            before = self._order.get((lock.serial, other.serial))
+            if before is not None:
+                self.verifier.report("LockOrder", details=f"the other order was taken at {before}")
+            self._order[pair] = culprit.find(_caller()).place or "the model"
+
+    def latch_fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
+        """Keep a fault; a broken rule is a finding."""
+        fault = super().latch_fault(device, error, where)
+        if isinstance(fault, BugCheck):
+            self.verifier.bug_check_latched(device, fault)
+        return fault
+
+    def run_dpc(self, dpc: Kdpc) -> None:
+        """Run one DPC."""
+        running, held = self.verifier.running(), len(self.verifier.locks())
+        running.append(Running("DPC", dpc.device, held=held))
+        try:
+            super().run_dpc(dpc)
+        finally:
+            running.pop()
+        if len(self.verifier.locks()) > held:
+            try:
+                self.verifier.report("SpinLockHeldAtReturn", device=dpc.device)
+            except BugCheck:
+                return  # latched: a DPC has no caller that could be told
+
+
+def _caller() -> Any:
+    return sys._getframe(2)

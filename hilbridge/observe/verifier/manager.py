@@ -1,0 +1,189 @@
+"""The I/O manager under the verifier: every routine looks first, then does what the base class does."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from hilbridge.iomgr.manager import IoManager
+from hilbridge.kernel.kernel import Kernel
+from hilbridge.model.codes import IrpMajor, PnpMinor
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.driver import DriverObject
+from hilbridge.model.errors import UsageFault
+from hilbridge.model.irp import CancelRoutine, Irp
+from hilbridge.model.irp_life import IrpState
+from hilbridge.model.status import NtStatus
+from hilbridge.observe.verifier import devices, down, up
+from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.kernel import VerifiedKernel
+from hilbridge.observe.verifier.watch import Running, Verifier
+
+ExtensionT = TypeVar("ExtensionT")
+
+
+class VerifiedIoManager(IoManager):
+    """Checks what drivers do with IRPs and devices."""
+
+    def __init__(self, ke: Kernel) -> None:
+        super().__init__(ke)
+        if not isinstance(ke, VerifiedKernel):
+            raise UsageFault("the verifier needs both classes: use Bridge(verify=True)")
+        self.verifier: Verifier = ke.verifier
+        self.fast_io = ke.options.fast_io
+        self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": ke.verifier})
+        self._allocated: dict[int, tuple[DriverObject, Irp, str | None]] = {}
+
+    # -- down --------------------------------------------------------------------------------------------------------
+
+    def call_driver(self, device: DeviceObject[Any], irp: Irp) -> NtStatus:
+        """IoCallDriver, with a look before and after."""
+        verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
+        down.before(verifier, device, irp, processor.irql)
+        if not isinstance(irp, VerifiedIrp):
+            return super().call_driver(device, irp)
+        from_where = irp.current_location
+        location = from_where - 1
+        if location <= 0:
+            return super().call_driver(device, irp)
+        there = irp.stack[location - 1]
+        major, minor = there.major_function, there.minor_function
+        first, irp.sent = not irp.sent, True
+        if first and major == IrpMajor.PNP and minor == PnpMinor.START_DEVICE and not verifier.running():
+            devices.started(verifier, device, self.invalid_device_request)
+        # A location that is used again, after the IRP was taken back, starts anew.
+        for noted in (irp.marked_at, irp.completed_at):
+            noted.discard(location)
+        irp.forwarded.pop(location, None)
+        irp.reached = location
+        irp.arrived_with[location] = int(irp.io_status.status)
+        irp.note("sent to", device.driver_object.name, 2)
+        event = irp.user_event
+        event_was_set = first and event is not None and event.signaled
+        held = len(verifier.locks())
+        running = verifier.running()
+        running.append(Running("dispatch", device, irp, major, minor, held))
+        try:
+            status = super().call_driver(device, irp)
+        finally:
+            running.pop()
+        down.after(verifier, device, irp, location, status, event_was_set)
+        irp.forwarded[from_where if there is not self._own(irp, from_where) else location] = status
+        if major == IrpMajor.PNP and minor == PnpMinor.REMOVE_DEVICE:
+            devices.removed(verifier, device)
+        if len(verifier.locks()) > held:
+            verifier.report("SpinLockHeldAtReturn", device=device, irp=irp)
+        return status
+
+    @staticmethod
+    def _own(irp: Irp, location: int) -> object:
+        return irp.stack[location - 1] if location <= irp.stack_count else None
+
+    # -- up ----------------------------------------------------------------------------------------------------------
+
+    def complete_request(self, irp: Irp, _boost: int = 0) -> None:
+        """IoCompleteRequest, with a look before."""
+        processor = self.ke.local.processor or self.ke.current()
+        up.completing(self.verifier, irp, processor.irql)
+        if isinstance(irp, VerifiedIrp):
+            if irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
+                irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
+                irp.ended_with = irp.io_status.status
+            irp.note("completed with", str(irp.io_status.status), 2)
+        super().complete_request(irp, _boost)
+
+    def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
+        device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
+        verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
+        irql, pending, held = processor.irql, irp.pending_returned, len(verifier.locks())
+        running = verifier.running()
+        running.append(Running("completion", device, irp, held=held))
+        try:
+            went_on = super()._offer(irp, location, routine, context)
+        finally:
+            running.pop()
+        up.offered(verifier, device, irp, location, pending, went_on)
+        if isinstance(irp, VerifiedIrp) and not went_on:
+            # Kept: from this location upward nobody has completed it.
+            irp.completed_at.difference_update(range(location, irp.stack_count + 2))
+        blamed = device or irp.stack[irp.stack_count - 1].device_object
+        if processor.irql != irql:
+            was, processor.irql = processor.irql, irql
+            verifier.report("CompletionRoutineIrql", irp=irp, device=blamed, details=f"{irql} became {was}")
+        if len(verifier.locks()) > held:
+            verifier.report("SpinLockHeldAtReturn", device=blamed, irp=irp)
+        return went_on
+
+    # -- cancellation and StartIo ------------------------------------------------------------------------------------
+
+    def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
+        """Call a cancel routine."""
+        running = self.verifier.running()
+        running.append(Running("cancel", device, irp, held=len(self.verifier.locks())))
+        try:
+            super().run_cancel_routine(device, irp, routine, irql)
+        finally:
+            running.pop()
+
+    def call_start_io(self, device: DeviceObject[Any], irp: Irp) -> None:
+        """Call StartIo."""
+        running = self.verifier.running()
+        running.append(Running("StartIo", device, irp, held=len(self.verifier.locks())))
+        try:
+            super().call_start_io(device, irp)
+        finally:
+            running.pop()
+
+    def start_next_packet(self, device: DeviceObject[Any], *, cancelable: bool = False) -> None:
+        """IoStartNextPacket."""
+        for running in reversed(self.verifier.running()):
+            if running.kind == "StartIo" and running.device is device and not device.deferred_start_io:
+                self.verifier.report("StartIoRecursion", device=device)
+        held = self.verifier.held_here()
+        if held:
+            self.verifier.report("SpinLockSafe", device=device, details=f"{len(held)} held")
+        super().start_next_packet(device, cancelable=cancelable)
+
+    # -- IRPs of drivers ---------------------------------------------------------------------------------------------
+
+    def allocate_irp(self, stack_size: int) -> Irp:
+        """IoAllocateIrp."""
+        irp = super().allocate_irp(stack_size)
+        running = self.verifier.running()
+        device = running[-1].device if running else None
+        if device is not None:
+            self._allocated[irp.id] = (device.driver_object, irp, None)
+        return irp
+
+    def free_irp(self, irp: Irp) -> None:
+        """IoFreeIrp."""
+        given: object = irp
+        if not isinstance(given, Irp):
+            self.verifier.report("IoFreeIrp", details=f"got {given!r}")
+        super().free_irp(irp)
+        self._allocated.pop(irp.id, None)
+
+    # -- devices and drivers -----------------------------------------------------------------------------------------
+
+    def detach_device(self, lower: DeviceObject[Any]) -> None:
+        """IoDetachDevice."""
+        devices.in_surprise_removal(self.verifier, "SurpriseDetach", lower.attached_device or lower)
+        super().detach_device(lower)
+
+    def delete_device(self, device: DeviceObject[Any]) -> None:
+        """IoDeleteDevice."""
+        devices.in_surprise_removal(self.verifier, "PnpSurpriseRemove", device)
+        super().delete_device(device)
+
+    def driver_unloaded(self, driver: DriverObject) -> None:
+        """The unload routine has returned: what is left now is left for ever."""
+        devices.unloaded(self.verifier, driver)
+        for irp_id, (owner, irp, _) in list(self._allocated.items()):
+            if owner is driver:
+                del self._allocated[irp_id]
+                if irp.state != IrpState.FREED:
+                    self.verifier.report("IrpLeaked", irp=irp, driver=driver.name)
+        for timer in self.ke.timers.running():
+            dpc = timer.dpc
+            if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
+                self.verifier.report("TimerLeftAtUnload", device=dpc.device, driver=driver.name)
+        super().driver_unloaded(driver)

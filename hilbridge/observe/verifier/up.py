@@ -1,0 +1,120 @@
+"""The way up: what complete_request looks at, and what a completion routine may leave behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hilbridge.model.codes import (
+    DISPATCH_LEVEL,
+    DO_BUFFERED_IO,
+    SL_PENDING_RETURNED,
+    IrpMajor,
+    PnpMinor,
+)
+from hilbridge.model.device import DeviceObject
+from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
+from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.watch import Verifier, holder
+
+_MAY_NOT_FAIL = frozenset(
+    {
+        PnpMinor.STOP_DEVICE,
+        PnpMinor.CANCEL_STOP_DEVICE,
+        PnpMinor.CANCEL_REMOVE_DEVICE,
+        PnpMinor.SURPRISE_REMOVAL,
+    }
+)
+_NT_FAILURE = 0x8000_0000
+_NT_ERROR = 0xC000_0000
+_MINUS_ONE = 0xFFFF_FFFF
+
+
+def completing(verifier: Verifier, irp: Any, irql: int) -> None:
+    """complete_request has been called. Raises where the rule is fatal."""
+    report = verifier.report
+    if not isinstance(irp, VerifiedIrp) or irp.state in (IrpState.COMPLETED, IrpState.FREED, IrpState.COMPLETING):
+        return  # completed before: the model says so
+    if irql > DISPATCH_LEVEL:
+        report("CompletedAboveDispatch", irp=irp, details=f"at IRQL {irql}")
+    if not irp.sent:
+        report("CompletedNeverSent", irp=irp)
+    status: Any = irp.io_status.status
+    if status.__class__ is not NtStatus:
+        report("SuspiciousStatus", irp=irp, details=f"{status!r}")
+    if status in (STATUS_PENDING, _MINUS_ONE, -1):
+        report("CompletedWithStatusPending", irp=irp)
+    if irp.cancel_routine is not None:
+        report("CompletedWithCancelRoutine", irp=irp)
+    has_it = holder(irp)
+    running = verifier.running()
+    caller = running[-1].device if running else None
+    if caller is not None and has_it is not None and caller is not has_it and irp.state == IrpState.PENDING:
+        below = any(device is has_it for device in caller.walk_down())
+        if below and caller.device_stack is has_it.device_stack and running[-1].kind != "completion":
+            report("CompletedWhilePendingBelow", irp=irp, device=caller, details=f"{has_it!r} has it")
+    held = verifier.held_here()
+    if held:
+        report("SpinLockSafe", irp=irp, details=f"{len(held)} held")
+    if has_it is not None:
+        _information(verifier, irp, has_it)
+        if has_it.lower_device is not None and irp.reached >= irp.current_location:
+            _by_the_wrong_driver(verifier, irp, has_it)
+        if irp.stack[irp.current_location - 1].major_function == IrpMajor.PNP:
+            _may_not_fail(verifier, irp)
+
+
+def _information(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
+    """Buffered requests only: how large the buffer of any other is, is the caller's affair."""
+    location = irp.stack[irp.current_location - 1]
+    major, room = location.major_function, None
+    if major == IrpMajor.READ and device.device_stack is not None and irp.system_buffer is not None:
+        room = location.parameters.read.length if device.flags & DO_BUFFERED_IO else None
+    elif major == IrpMajor.DEVICE_CONTROL and location.parameters.device_io_control.io_control_code & 3 == 0:
+        room = location.parameters.device_io_control.output_buffer_length
+    if room is not None and irp.io_status.information > room and int(irp.io_status.status) < _NT_ERROR:
+        verifier.report("InformationTooLarge", irp=irp, details=f"{irp.io_status.information}, with room for {room}")
+
+
+def _by_the_wrong_driver(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
+    """Completed by a driver that is not at the bottom, and that has not passed it down."""
+    location = irp.stack[irp.current_location - 1]
+    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.current_location)
+    if location.major_function == IrpMajor.PNP:
+        if status == STATUS_NOT_SUPPORTED:
+            changed = arrived is not None and arrived != status
+            verifier.report("PnpTurnedIntoNotSupported" if changed else "PnpUntouchedCompleted", irp=irp, device=device)
+        elif status < _NT_FAILURE:
+            verifier.report("PnpIrpCompletion", irp=irp, device=device)
+    elif location.major_function == IrpMajor.POWER:
+        if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
+            verifier.report("PowerIrpCompletion", irp=irp, device=device)
+    elif location.major_function == IrpMajor.SYSTEM_CONTROL:
+        provider = getattr(location.parameters, "provider_id", None)
+        if provider is not device:
+            verifier.report("WmiForward", irp=irp, device=device)
+
+
+def _may_not_fail(verifier: Verifier, irp: VerifiedIrp) -> None:
+    location = irp.stack[irp.current_location - 1]
+    status = int(irp.io_status.status)
+    if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
+        return
+    if location.minor_function == PnpMinor.REMOVE_DEVICE:
+        verifier.report("RemoveFailed", irp=irp, details=str(irp.io_status.status))
+    elif location.minor_function in _MAY_NOT_FAIL:
+        verifier.report("MayNotFail", irp=irp, details=str(irp.io_status.status))
+
+
+def offered(
+    verifier: Verifier, device: DeviceObject[Any] | None, irp: Irp, location: int, pending: bool, went_on: bool
+) -> None:
+    """A completion routine has returned."""
+    if (
+        went_on
+        and pending
+        and location <= irp.stack_count
+        and not irp.stack[location - 1].control & SL_PENDING_RETURNED
+    ):
+        verifier.report("PendingNotPropagated", irp=irp, device=device)

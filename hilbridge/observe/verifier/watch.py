@@ -1,0 +1,147 @@
+"""What the verifier of one bridge knows, and how it reports."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hilbridge.kernel import culprit
+from hilbridge.model.errors import BugCheck, DriverFault
+from hilbridge.model.irp import Irp
+from hilbridge.observe.verifier.finding import Finding, describe_irp
+from hilbridge.observe.verifier.rule import BUG_CHECK_NAMES, Severity
+from hilbridge.observe.verifier.rules import RULES, rule_of
+
+if TYPE_CHECKING:
+    from hilbridge.kernel.kernel import Kernel
+    from hilbridge.model.device import DeviceObject
+
+
+class Running(NamedTuple):
+    """A routine of a driver that a thread is in."""
+
+    kind: str
+    """``dispatch``, ``completion``, ``cancel``, ``StartIo``, ``DPC``, ``ISR``."""
+    device: DeviceObject[Any] | None
+    irp: Irp | None = None
+    major: int = -1
+    minor: int = -1
+    held: int = 0
+    """Spin locks that the thread held already when it came in."""
+
+
+class _ThreadLocal(threading.local):
+    def __init__(self) -> None:
+        self.running: list[Running] = []
+        self.locks: list[Any] = []
+
+
+MOST_FINDINGS = 1000
+"""Findings that are kept. The same rule of the same driver on the same line is kept once."""
+
+
+class Verifier:
+    """The findings of one bridge."""
+
+    def __init__(self, ke: Kernel) -> None:
+        self._ke = ke
+        self.findings: list[Finding] = []
+        """What was found, oldest first."""
+        self.seed: int | None = None
+        self._known: set[tuple[str, str, str | None]] = set()
+        self._local = _ThreadLocal()
+
+    def running(self) -> list[Running]:
+        """The routines of drivers that the calling thread is in, outermost first."""
+        return self._local.running
+
+    def locks(self) -> list[Any]:
+        """The spin locks that the calling thread holds, in the order in which it acquired them."""
+        return self._local.locks
+
+    def held_here(self) -> list[Any]:
+        """The spin locks that the routine of a driver which the calling thread runs has acquired, and not released."""
+        running, locks = self._local.running, self._local.locks
+        return [lock for lock in (locks[running[-1].held :] if running else locks) if lock.is_drivers]
+
+    def report(
+        self,
+        name: str,
+        *,
+        irp: Irp | None = None,
+        device: DeviceObject[Any] | None = None,
+        details: str = "",
+        place: str | None = None,
+        driver: str = "",
+    ) -> None:
+        """A rule was broken. Raises the bug check of a fatal one, which has been latched by then.
+
+        To blame is `device`, else whose driver the calling thread runs, else who has the IRP.
+        """
+        rule = RULES[name]
+        found = culprit.find(sys._getframe(1))
+        guilty = device or found.device or (holder(irp) if irp is not None else None)
+        finding = Finding(
+            rule,
+            driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),
+            (guilty.name or "(unnamed)") if guilty is not None else "-",
+            place or found.place,
+            details,
+            describe_irp(irp) if irp is not None else None,
+            self.seed,
+        )
+        self._keep(finding)
+        if rule.severity is Severity.FATAL:
+            parameters: tuple[object, ...] = () if rule.parameter is None else (rule.parameter,)
+            fault = BugCheck(
+                rule.code, BUG_CHECK_NAMES[rule.code], *parameters, irp or guilty, hint=f"{rule.text}: {rule.advice}"
+            )
+            if guilty is not None:
+                fault.blame(guilty.driver_object.name, finding.place)
+                fault.finding = finding
+                self._ke.latch_fault(guilty, fault, found.routine)
+            raise fault
+
+    def bug_check_latched(self, device: DeviceObject[Any] | None, fault: BugCheck) -> None:
+        """The model itself has found a broken rule. If it is one of the table, that is a finding as well."""
+        if fault.finding is not None:
+            return
+        rule = rule_of(fault.code, fault.parameters)
+        if rule is None:
+            return
+        irp = next((p for p in fault.parameters if isinstance(p, Irp)), None)
+        finding = Finding(
+            rule,
+            device.driver_object.name if device is not None else "(no driver)",
+            (device.name or "(unnamed)") if device is not None else "-",
+            fault.place,
+            "",
+            describe_irp(irp) if irp is not None else None,
+            self.seed,
+        )
+        fault.finding = finding
+        self._keep(finding)
+
+    def _keep(self, finding: Finding) -> None:
+        key = (finding.rule.name, finding.driver, finding.place)
+        if key not in self._known and len(self.findings) < MOST_FINDINGS:
+            self._known.add(key)
+            self.findings.append(finding)
+            if finding.rule.severity is Severity.NON_FATAL:
+                # As with every other mistake of a driver: who closes the bridge hears of it.
+                self._ke.log_fault(RuleBroken(finding))
+
+
+class RuleBroken(DriverFault):
+    """A rule that is not fatal was broken: recorded, and raised when the bridge closes."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+def holder(irp: Irp) -> DeviceObject[Any] | None:
+    """Who has the IRP now; None before it was sent and after it came back."""
+    location = irp.current_location
+    return irp.stack[location - 1].device_object if location <= irp.stack_count else None
