@@ -100,7 +100,7 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     running = verifier.running()
     caller = running[-1].device if running else None
     location = irp.current_location
-    skipped = location == irp.stack_count + 1 or there is irp.stack[min(irp.reached, irp.stack_count) - 1]
+    skipped = irp.at == location - 1
     here = irp.stack[location - 1] if location <= irp.stack_count else there
     if caller is not None and caller.device_stack is device.device_stack and caller is not device:
         holder = here.device_object if not skipped else there.device_object

@@ -27,6 +27,7 @@ class VerifiedIrp(Irp):
 
     __slots__ = (
         "arrived_with",
+        "at",
         "completed_at",
         "copied_at",
         "ended_with",
@@ -49,6 +50,8 @@ class VerifiedIrp(Irp):
         """Whether it was sent with call_driver since it was made."""
         self.reached = stack_count + 1
         """The lowest location it has been sent to."""
+        self.at = stack_count + 1
+        """The location of the driver that has it: who passes it on from there has skipped his own."""
         self.marked_at: set[int] = set()
         """Locations at which it was marked pending."""
         self.routine_at: set[int] = set()

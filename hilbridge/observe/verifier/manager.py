@@ -48,13 +48,15 @@ class VerifiedIoManager(IoManager):
         there = irp.stack[location - 1]
         major, minor = there.major_function, there.minor_function
         first, irp.sent = not irp.sent, True
+        # The driver has skipped its own location if this is the one that the IRP was in before.
+        forwarded_from = location if not first and irp.at == location else from_where
         if first and major == IrpMajor.PNP and minor == PnpMinor.START_DEVICE and not verifier.running():
             devices.started(verifier, device, self.invalid_device_request)
         # A location that is used again, after the IRP was taken back, starts anew.
         for noted in (irp.marked_at, irp.completed_at):
             noted.discard(location)
         irp.forwarded.pop(location, None)
-        irp.reached = location
+        irp.reached = irp.at = location
         irp.arrived_with[location] = int(irp.io_status.status)
         irp.note("sent to", device.driver_object.name, 2)
         event = irp.user_event
@@ -67,16 +69,12 @@ class VerifiedIoManager(IoManager):
         finally:
             running.pop()
         down.after(verifier, device, irp, location, status, event_was_set)
-        irp.forwarded[from_where if there is not self._own(irp, from_where) else location] = status
+        irp.forwarded[forwarded_from] = status
         if major == IrpMajor.PNP and minor == PnpMinor.REMOVE_DEVICE:
             devices.removed(verifier, device)
         if len(verifier.locks()) > held:
             verifier.report("SpinLockHeldAtReturn", device=device, irp=irp)
         return status
-
-    @staticmethod
-    def _own(irp: Irp, location: int) -> object:
-        return irp.stack[location - 1] if location <= irp.stack_count else None
 
     # -- up ----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +103,7 @@ class VerifiedIoManager(IoManager):
         if isinstance(irp, VerifiedIrp) and not went_on:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
+            irp.at = location
         blamed = device or irp.stack[irp.stack_count - 1].device_object
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql

@@ -50,6 +50,8 @@ class Verifier:
         """What was found, oldest first."""
         self.seed: int | None = None
         self._known: set[tuple[str, str, str | None]] = set()
+        self._failed: set[str] = set()
+        """Drivers that have caused a bug check."""
         self._local = _ThreadLocal()
 
     def running(self) -> list[Running]:
@@ -82,6 +84,8 @@ class Verifier:
         rule = RULES[name]
         found = culprit.find(sys._getframe(1))
         guilty = device or found.device or (holder(irp) if irp is not None else None)
+        if driver in self._failed or (guilty is not None and guilty.device_stack.fault is not None):
+            return  # what a driver does, or leaves behind, after its stack has failed follows from that
         finding = Finding(
             rule,
             driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),
@@ -104,7 +108,9 @@ class Verifier:
             raise fault
 
     def bug_check_latched(self, device: DeviceObject[Any] | None, fault: BugCheck) -> None:
-        """The model itself has found a broken rule. If it is one of the table, that is a finding as well."""
+        """A bug check has failed a stack. One that the model itself has found is a finding as well, if it is in the table."""
+        if device is not None:
+            self._failed.add(device.driver_object.name)
         if fault.finding is not None:
             return
         rule = rule_of(fault.code, fault.parameters)
