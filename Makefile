@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made-for
 RUN := $(VENV)/bin/
 PYTEST = $(RUN)python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help demo test check lint types floors format soak bench clean system FORCE
+.PHONY: help demo test check verified lint types floors format soak bench clean system FORCE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -17,8 +17,11 @@ help: ## this list
 demo: $(STAMP) ## the main job on a scripted board: no hardware, no system package
 	@$(RUN)hilbridge demo
 
-test: system $(STAMP) lint types floors ## everything but soak: lint, types, floors, all tests
+test: system $(STAMP) lint types floors verified ## everything but soak: lint, types, floors, all tests
 	$(PYTEST)
+
+verified: $(STAMP) ## the tests of the drivers once more, under the driver verifier
+	HILBRIDGE_VERIFY=all $(PYTEST) -q -m "not slow and not soak" tests/drivers tests/filters tests/bridge
 
 check: $(STAMP) lint types floors ## the quick loop: as test, without the slow tests
 	$(PYTEST) -m "not slow and not soak"

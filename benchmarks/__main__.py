@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bulk, irp, lines, roundtrip
+from benchmarks import bulk, irp, lines, roundtrip, verified
 from benchmarks.harness import Effort, Measurement
 from benchmarks.table import as_json, context, context_line, render
 
@@ -17,6 +17,7 @@ GROUPS: dict[str, Callable[[Effort], Measurement]] = {
     "lines": lines.measure,
     "bulk": bulk.measure,
     "irp": irp.measure,
+    "verified": verified.measure,
 }
 
 

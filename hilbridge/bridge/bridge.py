@@ -47,7 +47,7 @@ from hilbridge.model.status import NtStatus
 
 if TYPE_CHECKING:
     from hilbridge.observe.verifier.finding import Finding
-    from hilbridge.observe.verifier.kernel import Verify
+    from hilbridge.observe.verifier.options import Verify
 
 
 VERIFY_VARIABLE = "HILBRIDGE_VERIFY"

@@ -22,6 +22,7 @@ VERBS = {
     "list": ("hilbridge.cli.list", "the serial ports of this machine, and who holds them"),
     "send": ("hilbridge.cli.send", "send text to a port, and wait for an answer if asked to"),
     "expect": ("hilbridge.cli.expect", "wait until a port says something that matches"),
+    "verify": ("hilbridge.cli.verify", "exercise a driver under the verifier, and say which rules it breaks"),
 }
 """Verb -> the module that does it, imported when it is asked for, and what the help says of it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import (
@@ -13,7 +14,7 @@ from hilbridge.model.codes import (
     IrpMajor,
     PnpMinor,
 )
-from hilbridge.observe.verifier.watch import Verifier
+from hilbridge.observe.verifier.watch import Verifier, place_of_routine
 
 if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def started(verifier: Verifier, top: DeviceObject[Any], default: DriverDispatch) -> None:
     """START_DEVICE is about to be sent: every driver has added its device."""
     for device in top.walk_down():
-        lower, report = device.lower_device, verifier.report
+        lower, add_device = device.lower_device, device.driver_object.add_device
+        report = partial(verifier.report, place=place_of_routine(add_device))
         if device.flags & DO_DEVICE_INITIALIZING:
             report("DeviceInitializing", device=device)
         if device.flags & DO_BUFFERED_IO and device.flags & DO_DIRECT_IO:
@@ -45,10 +47,11 @@ def removed(verifier: Verifier, device: DeviceObject[Any]) -> None:
     """The dispatch routine of `device` has returned from REMOVE_DEVICE."""
     if device.flags & DO_BUS_ENUMERATED_DEVICE:
         return  # the hardware may still be there
+    place = place_of_routine(device.driver_object.major_function[IrpMajor.PNP])
     if device.lower_device is not None:
-        verifier.report("RemoveWithoutDetach", device=device)
+        verifier.report("RemoveWithoutDetach", device=device, place=place)
     elif not device.delete_pending:
-        verifier.report("RemoveWithoutDelete", device=device)
+        verifier.report("RemoveWithoutDelete", device=device, place=place)
 
 
 def in_surprise_removal(verifier: Verifier, name: str, device: DeviceObject[Any]) -> None:
@@ -65,4 +68,4 @@ def unloaded(verifier: Verifier, driver: DriverObject) -> None:
     """The unload routine of `driver` has returned."""
     for device in driver.devices:
         if not device.delete_pending:
-            verifier.report("DeviceLeftAtUnload", device=device)
+            verifier.report("DeviceLeftAtUnload", device=device, place=place_of_routine(driver.driver_unload))

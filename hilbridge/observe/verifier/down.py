@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import (
@@ -15,7 +16,7 @@ from hilbridge.model.irp import IrpOrigin
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier.irp import VerifiedIrp
-from hilbridge.observe.verifier.watch import Verifier
+from hilbridge.observe.verifier.watch import Verifier, place_of_routine
 
 if TYPE_CHECKING:
     from hilbridge.model.irp import IoStackLocation
@@ -153,33 +154,34 @@ def after(
     verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp, location: int, status: Any, event_was_set: bool
 ) -> None:
     """After the dispatch routine of `device` has returned `status`. The IRP may be anybody's by now, and may have ended."""
-    report = verifier.report
+    place = place_of_routine(device.driver_object.major_function[irp.stack[location - 1].major_function])
+    report = partial(verifier.report, irp=irp, device=device, place=place)
     if status.__class__ is not NtStatus:
         if status in (_NEVER_A_STATUS, -1):
-            report("UninitializedReturn", irp=irp, device=device)
+            report("UninitializedReturn")
         return  # the I/O manager says what it thinks of that
     if status == _NEVER_A_STATUS:
-        report("UninitializedReturn", irp=irp, device=device)
+        report("UninitializedReturn")
     marked = location in irp.marked_at
     passed_down = irp.forwarded.get(location)
     if status == STATUS_PENDING:
         if not marked and (passed_down is None or passed_down != STATUS_PENDING):
-            report("MarkIrpPending2", irp=irp, device=device)
+            report("MarkIrpPending2")
         elif event_was_set and irp.stack_count == location:
-            report("SignaledEvent", irp=irp, device=device)
+            report("SignaledEvent")
         if marked and irp.cancel_routine is not None and not irp.looked_at_cancel:
-            report("IrpCancelField", irp=irp, device=device)
+            report("IrpCancelField")
         return
     if marked:
-        report("MarkIrpPending", irp=irp, device=device, details=f"it returned {status.name}")
+        report("MarkIrpPending", details=f"it returned {status.name}")
         return
     if location in irp.completed_at:
         ended = irp.ended_with
         if ended is not None and ended != status:
             name = "LowerDriverReturn" if passed_down is not None else "CompleteRequestStatusCheck"
-            report(name, irp=irp, device=device, details=f"it returned {status.name}, and the IRP ended with {ended}")
+            report(name, details=f"it returned {status.name}, and the IRP ended with {ended}")
     elif passed_down is not None:
         if passed_down != status and irp.state != IrpState.OFFERED:
-            report("LowerDriverReturn", irp=irp, device=device, details=f"{passed_down} became {status.name}")
+            report("LowerDriverReturn", details=f"{passed_down} became {status.name}")
     elif irp.state in (IrpState.DISPATCHED, IrpState.PENDING):
-        report("IrpProcessingComplete", irp=irp, device=device, details=f"it returned {status.name}")
+        report("IrpProcessingComplete", details=f"it returned {status.name}")

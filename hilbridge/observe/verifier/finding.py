@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hilbridge.model.irp import Irp
     from hilbridge.observe.verifier.irp import VerifiedIrp
 
+_DRIVERS = ("hilbridge/drivers/", "hilbridge/filters/")
 Moment = tuple[str, "CodeType | None", int, str]
 """What happened to an IRP: the event, the code and line that did it, and a word more. Made into text for a report only."""
 
@@ -97,5 +98,7 @@ def describe_irp(irp: Irp | VerifiedIrp) -> dict[str, Any]:
 
 def _moment(moment: Moment) -> str:
     event, code, line, word = moment
-    where = f" at {culprit.place_of(code, line)}" if code is not None else ""
-    return f"{event}{f' {word}' if word else ''}{where}"
+    place = culprit.place_of(code, line) if code is not None else ""
+    if place.startswith("hilbridge/") and not place.startswith(_DRIVERS):
+        place = ""  # the model's own line says nothing to who has written a driver
+    return f"{event}{f' {word}' if word else ''}{f' at {place}' if place else ''}"

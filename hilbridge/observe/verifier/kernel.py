@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from hilbridge.kernel import culprit
@@ -13,18 +12,8 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, HilbridgeError
+from hilbridge.observe.verifier.options import Verify
 from hilbridge.observe.verifier.watch import Running, Verifier
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """What a verifier is asked for: ``Bridge(verify=Verify(fast_io=False))``.
-
-    `fast_io`: whether drivers may serve requests without an IRP. With False every request is an IRP that is checked, and is
-    as slow as one.
-    """
-
-    fast_io: bool = True
 
 
 class VerifiedSpinLock(SpinLock):
@@ -71,6 +60,7 @@ class VerifiedKernel(Kernel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.verifier = Verifier(self)
+        self.verifier.seed = self.options.seed
         self.locks_made = 0
         self._order: dict[tuple[int, int], str] = {}
         super().__init__(*args, **kwargs)

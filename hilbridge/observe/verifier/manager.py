@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import Any, TypeVar
 
 from hilbridge.iomgr.manager import IoManager
+from hilbridge.kernel import culprit
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.model.codes import IrpMajor, PnpMinor
+from hilbridge.model.codes import DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import UsageFault
 from hilbridge.model.irp import CancelRoutine, Irp
-from hilbridge.model.irp_life import IrpState
-from hilbridge.model.status import NtStatus
+from hilbridge.model.irp_life import IrpEvent, IrpState
+from hilbridge.model.status import STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier import devices, down, up
+from hilbridge.observe.verifier.forced import Forced
 from hilbridge.observe.verifier.irp import VerifiedIrp
 from hilbridge.observe.verifier.kernel import VerifiedKernel
-from hilbridge.observe.verifier.watch import Running, Verifier
+from hilbridge.observe.verifier.watch import Running, Verifier, place_of_routine
 
 ExtensionT = TypeVar("ExtensionT")
+_OWN_DRIVER = "rootbus"
+"""The bridge's own driver, whose devices are never refused."""
 
 
 class VerifiedIoManager(IoManager):
@@ -31,6 +37,8 @@ class VerifiedIoManager(IoManager):
         self.verifier: Verifier = ke.verifier
         self.fast_io = ke.options.fast_io
         self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": ke.verifier})
+        self.forced = Forced(ke.options)
+        self._put_off: set[int] = set()
         self._allocated: dict[int, tuple[DriverObject, Irp, str | None]] = {}
 
     # -- down --------------------------------------------------------------------------------------------------------
@@ -73,7 +81,10 @@ class VerifiedIoManager(IoManager):
         if major == IrpMajor.PNP and minor == PnpMinor.REMOVE_DEVICE:
             devices.removed(verifier, device)
         if len(verifier.locks()) > held:
-            verifier.report("SpinLockHeldAtReturn", device=device, irp=irp)
+            routine = device.driver_object.major_function[major]
+            verifier.report("SpinLockHeldAtReturn", device=device, irp=irp, place=place_of_routine(routine))
+        if first and irp.user_request is not None and status == STATUS_PENDING and self.forced.cancels():
+            self.cancel_irp(irp)
         return status
 
     # -- up ----------------------------------------------------------------------------------------------------------
@@ -87,7 +98,20 @@ class VerifiedIoManager(IoManager):
                 irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
                 irp.ended_with = irp.io_status.status
             irp.note("completed with", str(irp.io_status.status), 2)
+            if irp.id in self._put_off:
+                irp.take_completion_token()  # completed a second time while the first is still to come
+                irp.broken(IrpEvent.COMPLETE)
+            if irp.marked_at and irp.user_request is not None and self.forced.delays():
+                # The driver was answered STATUS_PENDING and has to bear with an end that comes later, after others.
+                self._put_off.add(irp.id)
+                self.ke.queue_work_item(partial(self._complete_late, irp))
+                return
         super().complete_request(irp, _boost)
+
+    def _complete_late(self, irp: Irp) -> None:
+        self._put_off.discard(irp.id)
+        with self.ke.raised_irql(DISPATCH_LEVEL):
+            IoManager.complete_request(self, irp)
 
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
@@ -99,7 +123,8 @@ class VerifiedIoManager(IoManager):
             went_on = super()._offer(irp, location, routine, context)
         finally:
             running.pop()
-        up.offered(verifier, device, irp, location, pending, went_on)
+        place = place_of_routine(routine)
+        up.offered(verifier, device, irp, location, pending and went_on, place)
         if isinstance(irp, VerifiedIrp) and not went_on:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
@@ -107,9 +132,11 @@ class VerifiedIoManager(IoManager):
         blamed = device or irp.stack[irp.stack_count - 1].device_object
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql
-            verifier.report("CompletionRoutineIrql", irp=irp, device=blamed, details=f"{irql} became {was}")
+            verifier.report(
+                "CompletionRoutineIrql", irp=irp, device=blamed, details=f"{irql} became {was}", place=place
+            )
         if len(verifier.locks()) > held:
-            verifier.report("SpinLockHeldAtReturn", device=blamed, irp=irp)
+            verifier.report("SpinLockHeldAtReturn", device=blamed, irp=irp, place=place)
         return went_on
 
     # -- cancellation and StartIo ------------------------------------------------------------------------------------
@@ -146,11 +173,13 @@ class VerifiedIoManager(IoManager):
 
     def allocate_irp(self, stack_size: int) -> Irp:
         """IoAllocateIrp."""
-        irp = super().allocate_irp(stack_size)
         running = self.verifier.running()
+        if running:
+            self.forced.refuse("an IRP")
+        irp = super().allocate_irp(stack_size)
         device = running[-1].device if running else None
         if device is not None:
-            self._allocated[irp.id] = (device.driver_object, irp, None)
+            self._allocated[irp.id] = (device.driver_object, irp, culprit.find(sys._getframe(1)).place)
         return irp
 
     def free_irp(self, irp: Irp) -> None:
@@ -162,6 +191,21 @@ class VerifiedIoManager(IoManager):
         self._allocated.pop(irp.id, None)
 
     # -- devices and drivers -----------------------------------------------------------------------------------------
+
+    def create_device(
+        self,
+        driver: DriverObject,
+        extension: ExtensionT,
+        name: str | None = None,
+        device_type: int = FILE_DEVICE_UNKNOWN,
+        characteristics: int = 0,
+        *,
+        exclusive: bool = False,
+    ) -> DeviceObject[ExtensionT]:
+        """IoCreateDevice."""
+        if driver.name != _OWN_DRIVER:
+            self.forced.refuse("a device")
+        return super().create_device(driver, extension, name, device_type, characteristics, exclusive=exclusive)
 
     def detach_device(self, lower: DeviceObject[Any]) -> None:
         """IoDetachDevice."""
@@ -176,13 +220,14 @@ class VerifiedIoManager(IoManager):
     def driver_unloaded(self, driver: DriverObject) -> None:
         """The unload routine has returned: what is left now is left for ever."""
         devices.unloaded(self.verifier, driver)
-        for irp_id, (owner, irp, _) in list(self._allocated.items()):
+        for irp_id, (owner, irp, where) in list(self._allocated.items()):
             if owner is driver:
                 del self._allocated[irp_id]
                 if irp.state != IrpState.FREED:
-                    self.verifier.report("IrpLeaked", irp=irp, driver=driver.name)
+                    self.verifier.report("IrpLeaked", irp=irp, driver=driver.name, place=where)
         for timer in self.ke.timers.running():
             dpc = timer.dpc
             if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
-                self.verifier.report("TimerLeftAtUnload", device=dpc.device, driver=driver.name)
+                place = place_of_routine(dpc.routine)
+                self.verifier.report("TimerLeftAtUnload", device=dpc.device, driver=driver.name, place=place)
         super().driver_unloaded(driver)

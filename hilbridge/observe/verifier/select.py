@@ -6,8 +6,9 @@ import os
 
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.observe.verifier.kernel import VerifiedKernel, Verify
+from hilbridge.observe.verifier.kernel import VerifiedKernel
 from hilbridge.observe.verifier.manager import VerifiedIoManager
+from hilbridge.observe.verifier.options import Verify
 
 VARIABLE = "HILBRIDGE_VERIFY"
 """Environment: ``1`` verifies every bridge that does not say otherwise; ``all`` also turns fast I/O off."""

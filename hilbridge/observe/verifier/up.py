@@ -108,13 +108,8 @@ def _may_not_fail(verifier: Verifier, irp: VerifiedIrp) -> None:
 
 
 def offered(
-    verifier: Verifier, device: DeviceObject[Any] | None, irp: Irp, location: int, pending: bool, went_on: bool
+    verifier: Verifier, device: DeviceObject[Any] | None, irp: Irp, location: int, pending: bool, place: str | None
 ) -> None:
-    """A completion routine has returned."""
-    if (
-        went_on
-        and pending
-        and location <= irp.stack_count
-        and not irp.stack[location - 1].control & SL_PENDING_RETURNED
-    ):
-        verifier.report("PendingNotPropagated", irp=irp, device=device)
+    """A completion routine has returned, and has let the IRP go on. `pending`: what it has seen in ``pending_returned``."""
+    if pending and location <= irp.stack_count and not irp.stack[location - 1].control & SL_PENDING_RETURNED:
+        verifier.report("PendingNotPropagated", irp=irp, device=device, place=place)

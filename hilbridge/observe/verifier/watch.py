@@ -139,6 +139,12 @@ class Verifier:
                 self._ke.log_fault(RuleBroken(finding))
 
 
+def place_of_routine(routine: Any) -> str | None:
+    """``file:line`` at which a routine begins: for what was found when it had returned."""
+    code = getattr(getattr(routine, "__func__", routine), "__code__", None)
+    return culprit.place_of(code, code.co_firstlineno) if code is not None else None
+
+
 class RuleBroken(DriverFault):
     """A rule that is not fatal was broken: recorded, and raised when the bridge closes."""
 

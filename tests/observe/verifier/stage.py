@@ -14,7 +14,7 @@ from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import STATUS_PENDING, STATUS_SUCCESS, NtStatus
-from hilbridge.observe.verifier.kernel import Verify
+from hilbridge.observe.verifier.options import Verify
 from tests.support import Extension, TinyDriver, complete, pass_down
 
 Device = DeviceObject[Extension]
