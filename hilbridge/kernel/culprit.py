@@ -42,6 +42,8 @@ class Boundary(NamedTuple):
 
 BOUNDARIES: dict[CodeType, Boundary] = {}
 """Every routine that calls drivers, by its code."""
+WAITS: set[CodeType] = set()
+"""The code of routines in which a driver may wait for as long as it likes."""
 
 
 class Culprit(NamedTuple):
@@ -67,6 +69,12 @@ def calls_driver(
         return routine
 
     return mark
+
+
+def driver_waits(routine: RoutineT) -> RoutineT:
+    """Mark a routine in which a driver waits, so that the watchdog does not take it for hung."""
+    WAITS.add(routine.__code__)
+    return routine
 
 
 def find(frame: FrameType | None) -> Culprit:

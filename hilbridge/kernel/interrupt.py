@@ -25,6 +25,7 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import IntEnum
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilbridge.kernel import culprit
@@ -117,6 +118,13 @@ class Interrupt:
             if old < DISPATCH_LEVEL and processor.dpcs:
                 ke.drain_dpcs(processor)
 
+    def break_open(self) -> None:
+        """The thread that has the lock has been retired: who waits for it has it next. For the watchdog."""
+        try:
+            self._lock.release()
+        except RuntimeError:  # it has just let go of it
+            return
+
     def _refuse_to_wait_for_oneself(self) -> None:
         """Somebody has the lock. If it is this very thread, further out, it would wait for ever.
 
@@ -177,6 +185,14 @@ class Interrupt:
 
 _HOLDERS = {Interrupt.synchronize.__code__, Interrupt.serve.__code__}
 """What runs a driver's code under the interrupt's lock."""
+
+
+def lock_held_by(frame: FrameType, inner: FrameType | None) -> Interrupt | None:
+    """The interrupt whose lock `frame` has, if any. `inner` is what it has called: a frame of the lock's own has none."""
+    if frame.f_code not in _HOLDERS or inner is None:
+        return None
+    interrupt = frame.f_locals["self"]
+    return interrupt if isinstance(interrupt, Interrupt) else None
 
 
 class Pin:

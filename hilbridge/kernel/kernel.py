@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, SystemClock
-from hilbridge.kernel.culprit import calls_driver
+from hilbridge.kernel.culprit import calls_driver, driver_waits
 from hilbridge.kernel.devqueues import DeviceQueueRoutines
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.faults import FaultRoutines
 from hilbridge.kernel.interrupt import Interrupt, Pin, Vector
+from hilbridge.kernel.limits import Limits
 from hilbridge.kernel.machine import Machine, Waitable
 from hilbridge.kernel.poller import Poller
-from hilbridge.kernel.processor import Processor, ProcessorLocal
+from hilbridge.kernel.processor import Processor, ProcessorLocal, ProcessorRetired
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.timer import Ktimer, TimerQueue
+from hilbridge.kernel.watchdog import Watchdog
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
+from hilbridge.model.device import DeviceObject
 
 DPCS_PER_TURN = 64
 """How many DPCs run in one go, before other devices have their turn."""
@@ -48,6 +53,11 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         """Where the calling thread finds its processor; `current` makes one where there is none yet."""
         self._lock = threading.Lock()
         self._processor_count = 0
+        self._processors: weakref.WeakValueDictionary[int, Processor] = weakref.WeakValueDictionary()
+        self.spin_locks: weakref.WeakSet[SpinLock] = weakref.WeakSet()
+        """Every spin lock that there is: those that a retired processor holds are broken open."""
+        self.limits = Limits()
+        self.watchdog = Watchdog(self)
         self._wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
         self._vectors: dict[int, Vector] = {}
         self.machine: Machine = machine(self) if machine else Poller(self)
@@ -55,18 +65,28 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
     # -- processors and IRQL -----------------------------------------------------------------------------------------
 
     def current(self) -> Processor:
-        """KeGetCurrentProcessor: the calling thread's."""
+        """KeGetCurrentProcessor: the calling thread's. Raises `ProcessorRetired` where a driver has hung on it."""
         return self.local.processor or self._new_processor()
 
     def _new_processor(self) -> Processor:
+        if self.local.processor is not None:  # there is one, and it is false
+            raise ProcessorRetired
         with self._lock:
             thread = threading.current_thread()
-            processor = Processor(self._processor_count, thread.name)
+            processor = Processor(self._processor_count, thread.name, self)
             self._processor_count += 1
+            self._processors[threading.get_ident()] = processor
             if thread is threading.main_thread():
                 sigint.watch(processor)
         self.local.processor = processor
+        if self.machine.watched:
+            processor.rest()
         return processor
+
+    def processors(self) -> dict[int, Processor]:
+        """Every thread that has a processor here, by its identifier."""
+        with self._lock:
+            return dict(self._processors)
 
     def waker(self, processor: Processor) -> Waker:
         """The thread's waker: an eventfd that lives as long as the thread, or until the kernel closes."""
@@ -192,6 +212,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
             came = event.end_wait(wait)
         return came
 
+    @driver_waits
     def wait(
         self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
     ) -> bool:
@@ -202,7 +223,22 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
         """IoQueueWorkItem: run `work` at PASSIVE_LEVEL on a system worker thread."""
-        self.machine.queue_work(work)
+        self.machine.queue_work(partial(self.run_work_item, work))
+
+    @calls_driver("work_item", "a work item", lambda frame: frame["self"].owner_of_work(frame["work"]))
+    def run_work_item(self, work: Callable[[], None]) -> None:
+        """Run a work item, on whose thread ever."""
+        work()
+
+    def owner_of_work(self, work: Any) -> DeviceObject[Any] | None:
+        """The device that a work item belongs to, if it says so, or if one driver alone can be meant. For blame."""
+        while isinstance(work, partial):
+            work = work.func
+        owner = getattr(work, "__self__", work)
+        device = getattr(owner, "device", None)
+        return (
+            device if isinstance(device, DeviceObject) else self.owner_of_module(str(getattr(work, "__module__", "")))
+        )
 
     # -- interrupt vectors -------------------------------------------------------------------------------------------
 
@@ -252,12 +288,17 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
             raise KeyboardInterrupt
 
     def close(self) -> None:
-        """Stop the machine and give back what threads hold."""
+        """Stop the machine and give back what threads hold. Says, as a `RuntimeWarning`, which threads a driver still holds."""
         self.machine.stop()
+        self.watchdog.stop()
         self._close_wakers()
+        left = self.watchdog.left_behind()
+        if left:
+            warnings.warn(f"the bridge is closed, but not all of its threads have ended: {left}", RuntimeWarning, 2)
 
     def abandon(self) -> None:
         """In a forked child: let go of what belongs to the parent."""
+        self.watchdog.abandon()
         self.machine.abandon()
         self._close_wakers()
 

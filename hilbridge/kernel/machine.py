@@ -30,6 +30,9 @@ class WakerLike(Protocol):
 class Machine(Protocol):
     """The part of a kernel that waits for the outside world."""
 
+    watched: bool
+    """Whether the watchdog looks at its threads. Not where time is a test's."""
+
     def add_pin(self, pin: Pin) -> None:
         """Begin to watch a pin."""
 
@@ -81,6 +84,12 @@ class Machine(Protocol):
 
     def unpark(self, pin: Pin) -> None:
         """Somebody waits for this pin's interrupts, and will not come for them himself."""
+
+    def retire(self, processor: Processor | None, thread: int) -> None:
+        """A driver hangs on that thread, and its processor, if it had one, is closed: go on without it.
+
+        What it was doing for others is done by other threads: interrupts, DPCs that it had queued, work items.
+        """
 
     def describe(self) -> str:
         """One line for `hilbridge list` and for bug reports."""

@@ -27,6 +27,8 @@ DEFERRED_TURN = 1_000_000
 class ManualMachine:
     """A machine that moves only when it is told to."""
 
+    watched = False
+
     def __init__(self, ke: Kernel, clock: VirtualClock, describe_pending: Callable[[], str]) -> None:
         self._ke = ke
         self._clock = clock
@@ -124,6 +126,11 @@ class ManualMachine:
 
     def unpark(self, pin: Pin) -> None:
         """Pins are not parked here."""
+
+    def retire(self, processor: Processor | None, thread: int) -> None:
+        """What it had queued is run by who turns the crank next."""
+        if processor is not None:
+            self.defer_dpcs(processor)
 
     def describe(self) -> str:
         """One line."""

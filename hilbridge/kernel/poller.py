@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.kernel.pollmask import CAUSES, MASKS, POLL_GONE, poll_mask
+from hilbridge.kernel.processor import ProcessorRetired
 from hilbridge.kernel.steering import LockWaker, alertable, steer
 from hilbridge.kernel.workers import JOIN_SECONDS, Worker
 from hilbridge.model.errors import DriverFault, InternalFault
@@ -39,6 +40,8 @@ LEASE = 50_000_000
 class Poller:
     """The machine on real time: the poller thread, the system worker and the callback thread."""
 
+    watched = True
+
     def __init__(self, ke: Kernel, *, steering: bool = True) -> None:
         self._ke = ke
         self._steering = steering
@@ -54,6 +57,9 @@ class Poller:
         self._leases: set[Pin] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._generation = 0
+        """Counts the pollers: one that is retired is followed by another, and must not go on if it comes back."""
+        self._ended = threading.Event()
         self._stopping = False
         self._stopped = False
         self.wakeups = 0
@@ -158,8 +164,15 @@ class Poller:
             if self._stopping:
                 raise InternalFault("the poller has been stopped")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hilbridge-poller", daemon=True)
-                self._thread.start()
+                self._begin()
+
+    def _begin(self) -> None:
+        """Start a poller thread. Hold the lock."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="hilbridge-poller", args=(self._generation, self._ended), daemon=True
+        )
+        self._thread.start()
 
     def queue_work(self, work: Callable[[], None]) -> None:
         """Run `work` at PASSIVE_LEVEL on the system worker."""
@@ -171,19 +184,49 @@ class Poller:
 
     def stop(self) -> None:
         """End the threads."""
-        self._worker.stop()
+        self._stop_worker(self._worker)
         with self._lock:
             self._stopping = True
-            thread = self._thread
+            thread, ended = self._thread, self._ended
         if thread is not None and thread is not threading.current_thread():
             self._ring()
-            thread.join(JOIN_SECONDS)
-            if thread.is_alive():
-                raise DriverFault("the poller did not stop: an ISR or a DPC of some driver does not return")
+            if not ended.wait(JOIN_SECONDS) and not self._ke.watchdog.condemn(thread.ident or 0):
+                raise InternalFault("the poller did not stop, and no driver is to be seen on it")
+            if thread is self._thread:
+                thread.join(JOIN_SECONDS)  # else it has been retired: it ends when its driver lets it
         self._stopped = True
         self._epoll.close()
         os.close(self._bell)
-        self._callbacks.stop()
+        self._stop_worker(self._callbacks)
+
+    def _stop_worker(self, worker: Worker) -> None:
+        if not worker.stop():
+            self._ke.watchdog.condemn(worker.thread)
+            worker.stop()
+
+    def retire(self, processor: Processor | None, thread: int) -> None:
+        """Go on without a thread on which a driver hangs."""
+        if processor is not None:
+            for pin in list(self._pins.values()):
+                with pin.lock:
+                    if pin.steerer is processor:
+                        self._free(pin)
+            while processor.dpcs:
+                self._deferred.append(processor.dpcs.popleft())
+        with self._lock:
+            if self._thread is not None and self._thread.ident == thread:
+                self._generation += 1
+                self._ended.set()
+                if self._stopping:
+                    self._thread = None
+                else:
+                    self._begin()
+        for worker in (self._worker, self._callbacks):
+            if worker.thread == thread:
+                worker.replace()
+        if self._deferred and not self._stopping:
+            self._start()
+        self._ring()
 
     def abandon(self) -> None:
         """In a forked child."""
@@ -195,19 +238,23 @@ class Poller:
         """One line."""
         return f"poller with {len(self._pins)} descriptors, {self.wakeups} wake-ups"
 
-    def _run(self) -> None:
+    def _run(self, generation: int, ended: threading.Event) -> None:
         try:
-            self._loop()
+            self._loop(generation)
+        except ProcessorRetired:
+            return  # another one polls already
         except BaseException as error:
             # Without its poller the bridge is deaf. Nobody may be left waiting for it: fail everything, and say so.
             self._ke.latch_fault(None, InternalFault(f"the poller died: {error!r}"), "the poller")
             raise
+        finally:
+            ended.set()
 
-    def _loop(self) -> None:
+    def _loop(self, generation: int) -> None:
         ke, epoll, pins, raised = self._ke, self._epoll, self._pins, self._raised
         processor, deferred = ke.current(), self._deferred
         processor.is_poller = True
-        while not self._stopping:
+        while not self._stopping and self._generation == generation:
             now = ke.clock.now()
             for _ in range(TIMERS_PER_TURN):
                 if (timer := ke.timers.pop_expired(now)) is None:
@@ -264,6 +311,8 @@ class Poller:
             if steerer is not None:
                 # It was claimed while we served it: the claimer must look again at what we have fetched.
                 steerer.waker.wake()
+        except ProcessorRetired:
+            raise
         except BaseException as error:  # noqa: BLE001 - latched
             # What drivers raise is caught where it is called; this is a line, or we ourselves. It costs its own device.
             self.silence_pin(pin)
@@ -358,7 +407,9 @@ class Poller:
         finally:
             with pin.lock:
                 # Closed, hung up, asked to let go, or to be asked for something else than it was: not to be parked.
-                park = not (pin.closed or pin.hung or pin.let_go is not None or pin.enabled != enabled)
+                park = pin.steerer is processor and not (
+                    pin.closed or pin.hung or pin.let_go is not None or pin.enabled != enabled
+                )
                 if park:
                     pin.parked = pin.parked_lately = True
                     pin.steerer = None
@@ -399,11 +450,16 @@ class Poller:
     def _give_back(self, pin: Pin, processor: Processor) -> None:
         waker = self._ke.waker(processor)
         with pin.lock:
-            pin.steerer = None
             if pin.closed or pin.hung:
                 # The number may be somebody else's the next time it is seen: forget it here as well.
                 waker.watch(-1, 0)
-            else:
-                self._register(pin)
-            if pin.let_go is not None:
-                pin.let_go.set()
+            if pin.steerer is processor:  # else this thread was retired meanwhile, and the pin taken from it
+                self._free(pin)
+
+    def _free(self, pin: Pin) -> None:
+        """Nobody steers it any more: the poller watches it again. Hold its lock."""
+        pin.steerer = None
+        if not (pin.closed or pin.hung):
+            self._register(pin)
+        if pin.let_go is not None:
+            pin.let_go.set()

@@ -2,18 +2,29 @@
 
 IRQL here is bookkeeping, not exclusion: it says what code may do (wait, or not), and when queued DPCs run. Only locks
 keep two threads apart.
+
+The *class* of a processor says what the watchdog makes of it, and is changed while the thread runs. That way the path of a
+request neither asks nor counts anything for the watchdog's sake: a processor that works is a plain `Processor`, whose
+attributes are slots. One that the watchdog has just looked at is *resting* until it moves: its first write of ``irql`` or
+``inside`` is a method's, which tells the watchdog. One on which a driver hung is *retired*: to its thread, whenever that
+comes back, everything in the model is closed.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
+    from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.steering import Waker
+    from hilbridge.model.errors import HilbridgeError
 
 
 class ProcessorRetired(BaseException):
@@ -34,15 +45,19 @@ class Processor:
         "inside",
         "irql",
         "is_poller",
+        "ke",
         "number",
         "offers",
         "put_off",
+        "retirement",
         "sigint",
         "thread_name",
         "waker",
     )
 
-    def __init__(self, number: int, thread_name: str) -> None:
+    def __init__(self, number: int, thread_name: str, ke: Kernel | None = None) -> None:
+        self.ke = None if ke is None else weakref.ref(ke)
+        self.retirement: Retirement | None = None
         self.number = number
         self.thread_name = thread_name
         self.irql: int = 0
@@ -75,8 +90,131 @@ class Processor:
         if failed is not None:
             raise failed
 
+    def rest(self) -> None:
+        """The watchdog has looked. From now until it moves it is resting."""
+        if self.__class__ is Processor:
+            self.__class__ = RestingProcessor
+
+    def retire(self, fault: HilbridgeError, thread: int) -> Retirement:
+        """A driver hangs on it: whatever its thread does when it comes back cannot touch the model any more."""
+        # In this order: see `RestingProcessor._move`.
+        self.retirement = retirement = Retirement(fault, thread)
+        self.__class__ = RetiredProcessor
+        return retirement
+
     def __repr__(self) -> str:
-        return f"<processor {self.number} ({self.thread_name}) at IRQL {self.irql}>"
+        return f"<processor {self.number} ({self.thread_name}) at IRQL {_IRQL.__get__(self)}>"
+
+
+_IRQL: Any = vars(Processor)["irql"]
+_INSIDE: Any = vars(Processor)["inside"]
+
+
+class RestingProcessor(Processor):
+    """One that has not moved since the watchdog looked."""
+
+    __slots__ = ()
+
+    def _move(self) -> None:
+        self.__class__ = Processor  # type: ignore[assignment]
+        if self.retirement is not None:
+            # It was retired in this very moment, by another thread, which says so first and changes the class then: either
+            # we see that here, or its change of the class comes after ours.
+            self.__class__ = RetiredProcessor  # type: ignore[assignment]
+            return
+        ke = self.ke() if self.ke is not None else None
+        if ke is not None:
+            ke.watchdog.stir()
+
+    @property
+    def irql(self) -> int:
+        return _IRQL.__get__(self)  # type: ignore[no-any-return]
+
+    @irql.setter
+    def irql(self, irql: int) -> None:
+        self._move()
+        self.irql = irql
+
+    @property
+    def inside(self) -> int:
+        return _INSIDE.__get__(self)  # type: ignore[no-any-return]
+
+    @inside.setter
+    def inside(self, inside: int) -> None:
+        self._move()
+        self.inside = inside
+
+
+class RetiredProcessor(Processor):
+    """One that the watchdog has taken out of service.
+
+    It is false, so that every routine that asks for its thread's processor (``local.processor or current()``) ends in
+    `Kernel.current`, which raises `ProcessorRetired`. So does the next change of IRQL, which is on every way out of a
+    driver. On its way out of the model, where `inside` becomes 0, an application's thread is given the fault instead, and
+    forgets this processor: its next call is made on a new one.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+    @property
+    def irql(self) -> int:
+        raise ProcessorRetired
+
+    @irql.setter
+    def irql(self, irql: int) -> None:
+        raise ProcessorRetired
+
+    @property
+    def inside(self) -> int:
+        return _INSIDE.__get__(self)  # type: ignore[no-any-return]
+
+    @inside.setter
+    def inside(self, inside: int) -> None:
+        _INSIDE.__set__(self, inside)
+        retirement, ke = self.retirement, self.ke() if self.ke is not None else None
+        if inside > 0 or retirement is None:
+            return
+        retirement.leave()
+        if ke is not None and ke.local.processor is self:
+            ke.local.processor = None
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            return  # that is what ended it, and whom the caller expects
+        raise retirement.fault.again()
+
+
+class Retirement:
+    """What the watchdog knows of a thread on which a driver hung."""
+
+    __slots__ = ("_lock", "fault", "left", "thread")
+
+    def __init__(self, fault: HilbridgeError, thread: int) -> None:
+        self.fault = fault
+        self.thread = thread
+        """Its identifier."""
+        self.left = False
+        """It has found its way out of the model: nothing may be thrown at it any more."""
+        self._lock = threading.Lock()
+
+    def throw(self) -> None:
+        """Raise `ProcessorRetired` in the thread, wherever it is.
+
+        Best effort. It ends a loop in Python, however tight. A call that does not return, of a lock or a system call, is not
+        ended by it: then it is raised when that returns.
+        """
+        with self._lock:
+            if not self.left:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self.thread), ctypes.py_object(ProcessorRetired)
+                )
+
+    def leave(self) -> None:
+        """The thread itself says that it is out. What was thrown and has not arrived yet is taken back."""
+        with self._lock:
+            self.left = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), None)
 
 
 class ProcessorLocal(threading.local):

@@ -28,6 +28,8 @@ def watch(processor: Processor) -> None:
 
 def _on_sigint(signum: int, frame: FrameType | None) -> None:
     for processor in list(_main_processors):
+        if processor.retirement is not None:
+            continue  # a driver hangs on it, and may well hang in a call that this exception ends
         if processor.inside or processor.irql:
             processor.sigint = True
             return

@@ -18,7 +18,7 @@ class SpinLock:
     Every request takes several of these: the two methods look up the processor themselves instead of calling for it.
     """
 
-    __slots__ = ("_ke", "_local", "_lock", "_old_irql", "owner")
+    __slots__ = ("__weakref__", "_ke", "_local", "_lock", "_old_irql", "owner")
 
     def __init__(self, ke: Kernel) -> None:
         self._ke = ke
@@ -26,6 +26,7 @@ class SpinLock:
         self._lock = threading.Lock()
         self._old_irql = 0
         self.owner: Processor | None = None
+        ke.spin_locks.add(self)
 
     def acquire(self) -> None:
         """KeAcquireSpinLock."""
@@ -52,6 +53,15 @@ class SpinLock:
         processor.irql = old
         if old < DISPATCH_LEVEL and processor.dpcs:
             self._ke.drain_dpcs(processor)
+
+    def break_open(self) -> None:
+        """Its owner has been retired: who waits for the lock has it next. For the watchdog.
+
+        What the lock protects may be half done. It belongs to a driver that has failed; to hang everybody who comes near it,
+        which may be another device of that driver, would not make it whole.
+        """
+        self.owner = None
+        self._lock.release()
 
     __enter__ = acquire
     __exit__ = release

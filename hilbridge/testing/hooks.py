@@ -17,6 +17,7 @@ from typing import Any
 
 from hilbridge.kernel.clock import VirtualClock
 from hilbridge.kernel.manual import ManualMachine
+from hilbridge.kernel.watchdog import Watchdog
 from hilbridge.model.errors import Deadlock, InternalFault
 from hilbridge.testing.baton import Go, Granularity, Scheduler
 from hilbridge.testing.standins import PATIENCE, stand_ins
@@ -91,6 +92,16 @@ def _known_clock(scheduler: Scheduler, original: Callable[..., None]) -> Callabl
     return init
 
 
+def _asleep(original: Callable[..., None]) -> Callable[..., None]:
+    """Kernels that are made meanwhile have no watchdog: nobody is late where time stands still."""
+
+    def init(watchdog: Watchdog, *args: Any) -> None:
+        original(watchdog, *args)
+        watchdog.abandon()
+
+    return init
+
+
 @contextmanager
 def instrumented(scheduler: Scheduler) -> Iterator[None]:
     """Put everything in, and take it out again, whatever happens."""
@@ -110,6 +121,7 @@ def instrumented(scheduler: Scheduler) -> Iterator[None]:
                     if isinstance(value, ModuleType) and value in replacements:
                         put(module, name, replacements[value])
         put(ManualMachine, "wait", _cooperative_wait(scheduler, ManualMachine.wait))
+        put(Watchdog, "__init__", _asleep(Watchdog.__init__))
         put(VirtualClock, "__init__", _known_clock(scheduler, VirtualClock.__init__))
         if scheduler.granularity is Granularity.POINTS:
             for place, routines in NAMED_POINTS.items():

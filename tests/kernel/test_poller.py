@@ -50,6 +50,11 @@ def poller_thread() -> threading.Thread:
     return thread
 
 
+def watchdog_thread() -> threading.Thread:
+    (thread,) = [t for t in threading.enumerate() if t.name == "hilbridge-watchdog"]
+    return thread
+
+
 def switches(thread: threading.Thread) -> int:
     """How often the thread has gone to sleep and been woken since it began."""
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
@@ -78,8 +83,8 @@ def test_with_20_ports_open_and_idle_no_thread_of_the_bridge_wakes_up_for_five_s
             handle.write(b"?")
             assert pty.hear(1) == b"?"
         settle = threading.Event()
-        settle.wait(1.0)
-        watched = [poller_thread(), blocked]
+        settle.wait(2.0)
+        watched = [poller_thread(), watchdog_thread(), blocked]
         before = [switches(thread) for thread in watched]
         settle.wait(5.0)
         assert [switches(thread) for thread in watched] == before
@@ -93,9 +98,12 @@ def test_with_20_ports_open_and_idle_no_thread_of_the_bridge_wakes_up_for_five_s
 def test_no_thread_is_started_before_there_is_something_to_watch() -> None:
     before = set(threading.enumerate())
     with Bridge() as bridge:
+        assert set(threading.enumerate()) == before
         plug(bridge, TinyDriver("quiet"))
         bridge.open("DUT").close()
-        assert set(threading.enumerate()) == before
+        (watchdog,) = set(threading.enumerate()) - before
+        assert watchdog.name == "hilbridge-watchdog", "a driver has been called, and might not have come back"
+    assert set(threading.enumerate()) == before
 
 
 def test_a_timer_wakes_the_poller_only_if_it_is_earlier_than_what_it_sleeps_for(
