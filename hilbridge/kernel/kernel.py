@@ -15,8 +15,7 @@ from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, SystemClock
 from hilbridge.kernel.culprit import calls_driver, driver_waits
 from hilbridge.kernel.devqueues import DeviceQueueRoutines
-from hilbridge.kernel.dpc import Kdpc
-from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.dpc import HIGH, Kdpc
 from hilbridge.kernel.faults import FaultRoutines
 from hilbridge.kernel.interrupt import Interrupt, Pin, Vector
 from hilbridge.kernel.limits import Limits
@@ -25,8 +24,10 @@ from hilbridge.kernel.poller import Poller
 from hilbridge.kernel.processor import Processor, ProcessorLocal, ProcessorRetired
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.steering import Waker
+from hilbridge.kernel.systhread import ThreadRoutines
 from hilbridge.kernel.timer import Ktimer, TimerQueue
 from hilbridge.kernel.watchdog import Watchdog
+from hilbridge.kernel.waiting import WaitRoutines
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
 
@@ -38,7 +39,7 @@ TURN = 2_000_000
 """How long they may take, after the first look: nanoseconds."""
 
 
-class Kernel(FaultRoutines, DeviceQueueRoutines):
+class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
     vector_class: type[Vector] = Vector
@@ -60,6 +61,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         self.watchdog = Watchdog(self)
         self._wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
         self._vectors: dict[int, Vector] = {}
+        self.system_threads = set()
         self.machine: Machine = machine(self) if machine else Poller(self)
 
     # -- processors and IRQL -----------------------------------------------------------------------------------------
@@ -115,6 +117,11 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
             if old < DISPATCH_LEVEL and processor.dpcs:
                 self.drain_dpcs(processor)
 
+    @staticmethod
+    def new_lock() -> threading.Lock:
+        """A lock of the model's own, that is held over a few lines and never while foreign code runs."""
+        return threading.Lock()
+
     def spin_lock(self) -> SpinLock:
         """KeInitializeSpinLock."""
         return SpinLock(self)
@@ -126,7 +133,10 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         if not dpc.claim(argument1, argument2):
             return False
         processor = self.current()
-        processor.dpcs.append(dpc)
+        if dpc.importance == HIGH:
+            processor.dpcs.appendleft(dpc)
+        else:
+            processor.dpcs.append(dpc)
         if processor.irql < DISPATCH_LEVEL:
             self.drain_dpcs(processor)
         return True
@@ -163,7 +173,10 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
     @calls_driver("dpc", "a DPC", lambda frame: frame["dpc"].device)
     def run_dpc(self, dpc: Kdpc) -> None:
         """Run one DPC. What its routine raises is latched. One of a stack that has failed is dropped."""
-        argument1, argument2 = dpc.release()
+        arguments = dpc.release()
+        if arguments is None:
+            return  # it was taken out of the queue
+        argument1, argument2 = arguments
         if dpc.device is not None and dpc.device.device_stack.fault is not None:
             return
         try:
@@ -171,6 +184,10 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         except BaseException as error:  # noqa: BLE001 - latched
             self.current().irql = DISPATCH_LEVEL
             self.routine_raised(dpc.device, dpc.routine, error, "a DPC")
+
+    def remove_queue_dpc(self, dpc: Kdpc) -> bool:
+        """KeRemoveQueueDpc: True if it was queued, and now is not. It may still be running, on another processor."""
+        return dpc.withdraw()
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -187,30 +204,13 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         return self.timers.cancel(timer)
 
     def expire(self, timer: Ktimer) -> None:
-        """A timer is due: queue its DPC on this processor."""
+        """A timer is due: satisfy those who wait for it, and queue its DPC on this processor."""
+        timer.fire()
         dpc = timer.expired_dpc
         if dpc is not None:
             self.insert_queue_dpc(dpc)
 
     # -- waiting -----------------------------------------------------------------------------------------------------
-
-    def wait_for_single_object(self, event: Kevent, timeout: float | None) -> bool:
-        """KeWaitForSingleObject: False when `timeout` (seconds; None = none, 0 = only look) passed first."""
-        processor = self.current()
-        if processor.irql >= DISPATCH_LEVEL and timeout != 0:
-            raise self.bug_check(
-                0xB8, "ATTEMPTED_SWITCH_FROM_DPC", processor, hint="wait at PASSIVE_LEVEL, or with timeout=0"
-            )
-        wait = event.begin_wait()
-        if wait is None:
-            return True
-        came = False
-        try:
-            if timeout != 0:
-                self.wait(processor, wait, None if timeout is None else round(timeout * 1e9), None, alert=False)
-        finally:
-            came = event.end_wait(wait)
-        return came
 
     @driver_waits
     def wait(
@@ -222,7 +222,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
         return self.machine.wait(processor, what, timeout, pin, alert)
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
-        """IoQueueWorkItem: run `work` at PASSIVE_LEVEL on a system worker thread."""
+        """Run `work` at PASSIVE_LEVEL on a system worker thread. For drivers there is ``io.queue_work_item``."""
         self.machine.queue_work(partial(self.run_work_item, work))
 
     @calls_driver("work_item", "a work item", lambda frame: frame["self"].owner_of_work(frame["work"]))
@@ -289,6 +289,7 @@ class Kernel(FaultRoutines, DeviceQueueRoutines):
 
     def close(self) -> None:
         """Stop the machine and give back what threads hold. Says, as a `RuntimeWarning`, which threads a driver still holds."""
+        self.end_system_threads()
         self.machine.stop()
         self.watchdog.stop()
         self._close_wakers()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from hilbridge.kernel.interrupt import Pin
     from hilbridge.kernel.processor import Processor
+    from hilbridge.kernel.systhread import SystemThread
 
 
 class Waitable(Protocol):
@@ -65,6 +66,12 @@ class Machine(Protocol):
 
     def queue_callback(self, callback: Callable[[], None]) -> None:
         """Run an application's callback, outside of the model."""
+
+    def start_thread(self, thread: SystemThread) -> None:
+        """Run ``thread.run`` on a thread of its own."""
+
+    def join_thread(self, thread: SystemThread, timeout: float) -> bool:
+        """Wait until it has ended; False if it did not in `timeout` seconds."""
 
     def wait(
         self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True

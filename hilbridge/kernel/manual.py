@@ -6,10 +6,12 @@ When not even a timer is left, nothing can ever happen any more, and it raises `
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hilbridge.kernel.baton import Fiber
 from hilbridge.kernel.clock import VirtualClock
 from hilbridge.model.errors import Deadlock, DriverFault, UsageFault
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.machine import Waitable
     from hilbridge.kernel.processor import Processor
+    from hilbridge.kernel.systhread import SystemThread
 
 DEFERRED_TURN = 1_000_000
 """What a turn of deferred DPCs takes, in nanoseconds of virtual time, when there is nothing else to do."""
@@ -37,6 +40,8 @@ class ManualMachine:
         self._work: deque[Callable[[], None]] = deque()
         self._deferred: deque[Kdpc] = deque()
         self._stopped = False
+        self._fibers: dict[int, Fiber] = {}
+        """System threads that have not ended, by the identifier of their thread, in the order of their making."""
 
     # -- Machine -----------------------------------------------------------------------------------------------------
 
@@ -92,7 +97,13 @@ class ManualMachine:
     def wait(
         self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
     ) -> bool:
-        """Turn the crank until `what` is done or the virtual clock has passed the deadline."""
+        """Turn the crank until `what` is done or the virtual clock has passed the deadline.
+
+        A system thread does not turn it: it hands the baton back to whoever does.
+        """
+        fiber = self._fibers.get(threading.get_ident()) if self._fibers else None
+        if fiber is not None:
+            return fiber.wait(what, timeout)
         deadline = None if timeout is None else self._clock.now() + timeout
         while not what.done:
             if processor.sigint:
@@ -114,11 +125,31 @@ class ManualMachine:
                 self._clock.advance_to(deadline)
                 return False
             if due is None:
+                threads = "".join(f"; {fiber.body!r} waits" for fiber in self._fibers.values())
                 raise Deadlock(
-                    f"nothing is left that could happen; waiting are: {self._describe_pending() or 'no IRPs'}"
+                    f"nothing is left that could happen; waiting are: {self._describe_pending() or 'no IRPs'}{threads}"
                 )
             self._clock.advance_to(due)
         return True
+
+    def start_thread(self, thread: SystemThread) -> None:
+        """Its first turn comes with the crank."""
+        fiber = Fiber(self._ke, thread)
+        ident = fiber.thread.ident
+        if ident is not None:
+            self._fibers[ident] = fiber
+
+    def join_thread(self, thread: SystemThread, timeout: float) -> bool:
+        """Do what is still to be done; if it has not ended then, it never will by itself, and is made to."""
+        self.run_until_idle()
+        ended = thread.ended
+        for ident, fiber in list(self._fibers.items()):
+            if fiber.body is thread:
+                while not thread.ended and fiber.thread.is_alive():
+                    fiber.cancel()
+                fiber.thread.join()
+                self._fibers.pop(ident, None)
+        return ended
 
     def serve_briefly(self, processor: Processor, pin: Pin, served: int) -> bool:
         """Nothing happens here that nobody cranks."""
@@ -186,6 +217,21 @@ class ManualMachine:
             self._deferred.clear()
             self._ke.drain_dpcs(processor)
             return True
+        return self._turn_of_a_thread()
+
+    def _turn_of_a_thread(self) -> bool:
+        """Let the first system thread that could go on do so, until it waits again."""
+        if threading.get_ident() in self._fibers:
+            return False  # it is one of them that turns the crank
+        for ident, fiber in list(self._fibers.items()):
+            if fiber.ready:
+                del self._fibers[ident]  # to the end of the line, if it has not ended
+                self._fibers[ident] = fiber
+                fiber.resume()
+                if fiber.body.ended:
+                    fiber.thread.join()
+                    self._fibers.pop(ident, None)
+                return True
         return False
 
     def run_until_idle(self, limit: int = 100_000) -> int:

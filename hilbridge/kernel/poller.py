@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.machine import Waitable
     from hilbridge.kernel.processor import Processor
+    from hilbridge.kernel.systhread import SystemThread
     from hilbridge.model.device import DeviceObject
 
 EVENTS_PER_TURN = 64
@@ -181,6 +182,19 @@ class Poller:
     def queue_callback(self, callback: Callable[[], None]) -> None:
         """Run an application's callback on a thread that never is a processor."""
         self._callbacks.put(callback)
+
+    @staticmethod
+    def start_thread(thread: SystemThread) -> None:
+        """A thread of a driver."""
+        thread.thread = threading.Thread(target=thread.run, name=f"hilbridge-{thread.name}", daemon=True)
+        thread.thread.start()
+
+    @staticmethod
+    def join_thread(thread: SystemThread, timeout: float) -> bool:
+        """Wait for its end."""
+        if thread.thread is not None and thread.thread is not threading.current_thread():
+            thread.thread.join(timeout)
+        return thread.ended
 
     def stop(self) -> None:
         """End the threads."""

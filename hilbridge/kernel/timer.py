@@ -10,8 +10,12 @@ import threading
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from hilbridge.kernel.event import EventType
+from hilbridge.kernel.wait import DispatcherObject
+
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
+    from hilbridge.kernel.processor import Processor
 
 
 def relative_ms(milliseconds: float) -> int:
@@ -19,12 +23,18 @@ def relative_ms(milliseconds: float) -> int:
     return -round(milliseconds * 10_000)
 
 
-class Ktimer:
-    """KTIMER. `signaled` stays set after expiry until it is set again (a notification timer)."""
+class Ktimer(DispatcherObject):
+    """KTIMER. One of notification stays signaled after its expiry until it is set again; one of synchronization satisfies
+    one wait, and is then not signaled any more.
+    """
 
-    __slots__ = ("dpc", "due", "expired_dpc", "period", "serial", "signaled")
+    __slots__ = ("_kind", "dpc", "due", "expired_dpc", "period", "serial", "signaled")
 
-    def __init__(self) -> None:
+    signaled: bool  # known without the lock: also who holds that of the queue of timers sets it
+
+    def __init__(self, kind: EventType = EventType.NOTIFICATION) -> None:
+        super().__init__()
+        self._kind = kind
         self.due = 0
         self.period = 0
         self.dpc: Kdpc | None = None
@@ -33,6 +43,20 @@ class Ktimer:
         self.signaled = False
         self.serial = 0
         """Number of the queue entry that counts, or 0 when not queued: older entries of this timer are dead."""
+
+    def _is_signaled(self, processor: Processor | None) -> bool:
+        return self.signaled
+
+    def _take(self, processor: Processor | None) -> None:
+        if self._kind is EventType.SYNCHRONIZATION:
+            self.signaled = False
+
+    def fire(self) -> None:
+        """It has expired: satisfy those who wait for it."""
+        if self._waits or self._told:
+            with self._lock:
+                woken = self._hand_out()
+            self._wake(woken)
 
 
 class TimerQueue:

@@ -60,9 +60,13 @@ MODULES = (
     "hilbridge.kernel.event",
     "hilbridge.kernel.interrupt",
     "hilbridge.kernel.poller",
+    "hilbridge.kernel.remlock",
+    "hilbridge.kernel.semaphore",
     "hilbridge.kernel.spinlock",
     "hilbridge.kernel.steering",
     "hilbridge.kernel.timer",
+    "hilbridge.kernel.wait",
+    "hilbridge.kernel.waiting",
     "hilbridge.kernel.workers",
     "hilbridge.virtual.line",
 )

@@ -14,6 +14,8 @@ from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.kernel.kernel import Kernel
+from hilbridge.kernel.remlock import RemoveLock
+from hilbridge.kernel.semaphore import Kmutex, Ksemaphore
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.timer import Ktimer
 from hilbridge.model.device import DeviceObject
@@ -36,8 +38,23 @@ OBJECTS: dict[str, type[Any]] = {
     "interrupt": Interrupt,
     "event": Kevent,
     "lock": SpinLock,
+    "remove_lock": RemoveLock,
 }
-CLASSES = {cls.__name__: cls for cls in (CancelSafeQueue, CsqIrpContext, IoCsq, ShareAccess, Kdpc, Ktimer, Kevent)}
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        CancelSafeQueue,
+        CsqIrpContext,
+        IoCsq,
+        ShareAccess,
+        Kdpc,
+        Ktimer,
+        Kevent,
+        Ksemaphore,
+        Kmutex,
+        RemoveLock,
+    )
+}
 ROUTINE = re.compile(r"(?:Io|Ke|Nt|Ob)[A-Z]\w+")
 ROWS = [row for rows in tables(PAGE) if rows[0][0] == "Windows" for row in rows[1:]]
 

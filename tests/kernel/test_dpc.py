@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hilbridge import DriverFault
-from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.dpc import DpcImportance, Kdpc
 from hilbridge.model.codes import DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.errors import BugCheck
 from tests.support import PATIENCE, System, Thread, TinyDriver, raises
@@ -166,3 +166,40 @@ def test_the_arguments_of_a_dpc_that_has_run_are_not_kept_alive() -> None:
     dpc = Kdpc(lambda *_: None)
     ke.insert_queue_dpc(dpc, "a", "b")
     assert dpc.argument1 is None and dpc.argument2 is None
+
+
+# -- importance, and out of the queue again ----------------------------------------------------------------------------------
+
+
+def test_one_of_high_importance_goes_to_the_head() -> None:
+    system = System()
+    story: list[str] = []
+
+    def note(_dpc: Kdpc, name: str, _a: object, _b: object) -> None:
+        story.append(name)
+
+    dpcs = {importance: Kdpc(note, importance.name) for importance in DpcImportance}
+    with system.ke.raised_irql(DISPATCH_LEVEL):
+        for importance, dpc in dpcs.items():
+            dpc.importance = importance
+            assert system.ke.insert_queue_dpc(dpc)
+    assert story == ["HIGH", "LOW", "MEDIUM", "MEDIUM_HIGH"]
+
+
+def test_a_dpc_that_is_taken_out_does_not_run_and_may_be_queued_again() -> None:
+    system = System()
+    arguments: list[object] = []
+
+    def note(_dpc: Kdpc, _context: object, first: object, _b: object) -> None:
+        arguments.append(first)
+
+    dpc = Kdpc(note)
+    with system.ke.raised_irql(DISPATCH_LEVEL):
+        assert system.ke.remove_queue_dpc(dpc) is False, "it is not queued"
+        system.ke.insert_queue_dpc(dpc, "old")
+        assert system.ke.remove_queue_dpc(dpc) is True
+        assert not dpc.queued
+        system.ke.insert_queue_dpc(dpc, "new")
+    assert arguments == ["new"], "once, although it has two places in the queue"
+    assert system.ke.insert_queue_dpc(dpc, "again")
+    assert arguments == ["new", "again"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from hilbridge.kernel import culprit
 from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.model.codes import DISPATCH_LEVEL
@@ -86,6 +87,13 @@ class VerifiedKernel(Kernel):
         if isinstance(fault, BugCheck):
             self.verifier.bug_check_latched(device, fault)
         return fault
+
+    def set_event(self, event: Kevent) -> bool:
+        """KeSetEvent."""
+        irql = self.irql
+        if irql > DISPATCH_LEVEL:
+            self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {irql}")
+        return super().set_event(event)
 
     def run_dpc(self, dpc: Kdpc) -> None:
         """Run one DPC."""

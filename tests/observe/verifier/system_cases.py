@@ -8,6 +8,8 @@ from typing import Any, cast
 from hilbridge import HilbridgeError
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.remlock import RemoveLock
+from hilbridge.kernel.semaphore import Kmutex
 from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model.codes import (
     DO_BUFFERED_IO,
@@ -534,6 +536,69 @@ def interrupt_storm(stage: Stage, wrong: bool) -> None:
         return True
 
     _interrupt(stage, isr, not wrong)
+
+
+@case("RemoveLockRelease")
+def remove_lock_release(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        lock = RemoveLock(device.ke)
+        lock.acquire("one")
+        lock.release("other" if wrong else "one")
+
+    _in_read(stage, work)
+
+
+@case("RemoveLockReleaseAndWait")
+def remove_lock_release_and_wait(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        lock = RemoveLock(device.ke)
+        if not wrong:
+            lock.acquire("remove")
+        lock.release_and_wait("remove")
+
+    _in_read(stage, work)
+
+
+@case("WorkItemInvalid")
+def work_item_invalid(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        item, other = device.io.allocate_work_item(device), device.io.allocate_work_item(device)
+        device.io.queue_work_item(item, lambda _device, _context: None)
+        device.io.queue_work_item(item if wrong else other, lambda _device, _context: None)
+
+    _in_read(stage, work)
+
+
+@case("WorkItemIrql")
+def work_item_irql(stage: Stage, wrong: bool) -> None:
+    def routine(device: Device, _context: object) -> None:
+        device.ke.current().irql = Irql.DISPATCH if wrong else Irql.PASSIVE
+
+    def work(device: Device) -> None:
+        device.io.queue_work_item(device.io.allocate_work_item(device), routine)
+
+    _in_read(stage, work)
+    stage.bridge.machine.run_until_idle()
+
+
+@case("MutexNotOwner")
+def mutex_not_owner(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        mutex = Kmutex()
+        if not wrong:
+            device.ke.wait_for_single_object(mutex, 0)
+        device.ke.release_mutex(mutex)
+
+    _in_read(stage, work)
+
+
+@case("IrqlKeSetEvent")
+def irql_ke_set_event(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        with device.ke.raised_irql(Irql.DEVICE_LOWEST if wrong else Irql.DISPATCH):
+            device.ke.set_event(Kevent())
+
+    _in_read(stage, work)
 
 
 # -- unloading -------------------------------------------------------------------------------------------------------------
