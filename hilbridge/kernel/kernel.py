@@ -26,8 +26,8 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.systhread import ThreadRoutines
 from hilbridge.kernel.timer import Ktimer, TimerQueue
-from hilbridge.kernel.watchdog import Watchdog
 from hilbridge.kernel.waiting import WaitRoutines
+from hilbridge.kernel.watchdog import Watchdog
 from hilbridge.model.codes import DIRQL_HIGHEST, DIRQL_LOWEST, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
 

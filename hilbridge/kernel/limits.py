@@ -25,6 +25,8 @@ class Limits:
     cancel: float = 10.0
     start_io: float = 10.0
     work_item: float = 10.0
+    system_thread: float = float("inf")
+    """A thread of a driver's own may do what it likes: nobody waits for it. What it calls has its own limit."""
     pnp: float = 60.0
     """A dispatch routine for PNP or POWER that waits, for instance for the driver below: UMDF's host time-out. Reads, writes
     and control requests may wait for as long as their callers like."""

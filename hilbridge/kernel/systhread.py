@@ -54,7 +54,7 @@ class SystemThread(DispatcherObject):
         """Whether its routine has returned."""
         return self._ended
 
-    @calls_driver("thread", "a system thread", lambda frame: frame["self"].device)
+    @calls_driver("system_thread", "a system thread", lambda frame: frame["self"].device)
     def run(self) -> None:
         """The thread's body. What the routine raises is latched on its device."""
         try:
