@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -118,6 +119,7 @@ class Bridge:
         self.io = io_manager(self.ke)
         self.ke.on_fault = self._on_fault
         self.io.on_device_state = self._device_went
+        self.io.on_last_close = self._closed_late
         self._lock = threading.RLock()
         self._nodes: dict[str, Node] = {}
         self._entries: dict[str, DriverEntry] = {}
@@ -308,10 +310,15 @@ class Bridge:
                     reason = device.device_stack.removed or DeviceGone(f"{node.name} is gone")
                     self._surprise(node, reason)
 
-    def _last_close(self, file: FileObject) -> None:
+    def _closed_late(self, device: DeviceObject[Any]) -> None:
+        """A device is not open any more. If it was pulled, and a driver held the file longer than its handles, it goes."""
+        if any(node.removing for node in list(self._nodes.values())):
+            self.ke.queue_work_item(partial(self._last_close, device))
+
+    def _last_close(self, device: DeviceObject[Any]) -> None:
         with self._lock:
             for node in list(self._nodes.values()):
-                if node.removing and not node.pdo.device_stack.files and file.device_object in node.devices:
+                if node.removing and not node.pdo.device_stack.files and device in node.devices:
                     self._remove(node)
 
     def _remove(self, node: Node) -> None:
@@ -393,7 +400,7 @@ class Bridge:
         if processor.sigint:
             # SIGINT came while the device was opened: nobody will get the handle.
             self.io.close_file(file)
-            self._last_close(file)
+            self._last_close(file.device_object)
             self.ke.leave(processor)
         return Handle(self, file, name, owns_bridge=owns_bridge)
 
@@ -403,7 +410,7 @@ class Bridge:
             return
         with self._deferring_sigint():
             self.io.close_file(handle.file)
-            self._last_close(handle.file)
+            self._last_close(handle.file.device_object)
 
     def orphaned(self, file: FileObject, *, owns_bridge: bool) -> None:
         """A handle was dropped without being closed. Called from finalizers: it only appends, and rings the bell."""
@@ -422,7 +429,7 @@ class Bridge:
                 except IndexError:
                     return
                 self.io.close_file(file)
-                self._last_close(file)
+                self._last_close(file.device_object)
                 if owns_bridge:
                     lifetime.close_later(self)
 

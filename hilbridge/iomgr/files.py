@@ -13,6 +13,7 @@ from hilbridge.iomgr.build import mdl_of
 from hilbridge.iomgr.cancelio import CancelIoRoutines
 from hilbridge.iomgr.drivers import DriverRoutines
 from hilbridge.iomgr.request import IoRequest
+from hilbridge.iomgr.unload import LOOKS_AFTERWARDS
 from hilbridge.kernel.culprit import calls_driver
 from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
@@ -529,6 +530,9 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
             for irp in list(file.irps.values()):
                 request: IoRequest = irp.user_request
                 request.disown()
+
+
+LOOKS_AFTERWARDS.add(FileRoutines._send.__code__)
 
 
 def access_from_mode(mode: str) -> int:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from hilbridge.iomgr.devices import DeviceRoutines
-from hilbridge.iomgr.irps import IrpRoutines
+from hilbridge.kernel.culprit import BOUNDARIES, place_of
 from hilbridge.kernel.frames import current_frames
 from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.model.codes import DRVO_UNLOAD_INVOKED, PASSIVE_LEVEL, IrpMajor
+from hilbridge.kernel.systhread import SystemThread
+from hilbridge.model.codes import DRVO_UNLOAD_INVOKED, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import DriverFault, NtStatusError
@@ -135,20 +137,34 @@ class UnloadRoutines(DeviceRoutines):
             return
         if self.ke.irql != PASSIVE_LEVEL:
             self.ke.queue_work_item(partial(self.last_use_gone, driver))
-        elif _inside(sys._getframe(), driver):
-            # Its own routine has deleted the device: it must return first. REMOVE_DEVICE is the commonest case.
-            self._unload_later.append(driver)
+        elif inside(sys._getframe(), driver):
+            self._unload_when_out(driver)
         else:
             self._unload_late(driver)
 
+    def _unload_when_out(self, driver: DriverObject) -> None:
+        """The calling thread is inside the driver: it must return first.
+
+        REMOVE_DEVICE is the commonest case, and who has sent that looks when it is over. Nobody looks when some other routine
+        has returned: a worker waits for it.
+        """
+        self._unload_later.append(driver)
+        if not any(frame.f_code in LOOKS_AFTERWARDS for frame, _ in traceback.walk_stack(sys._getframe())):
+            self.ke.queue_work_item(self.unload_what_waits)
+
     def unload_what_waits(self) -> None:
-        """A request of the I/O manager's own is over: drivers that lost their last use in it may go."""
+        """Drivers that lost their last use in their own routines may go, if these have returned."""
         for _ in range(len(self._unload_later)):
             try:
                 driver = self._unload_later.popleft()
             except IndexError:  # another thread was faster
                 return
-            self.last_use_gone(driver)
+            if inside(sys._getframe(), driver):
+                self._unload_later.append(
+                    driver
+                )  # a crank that is turned inside the driver: there will be another turn
+            else:
+                self._unload_late(driver)
 
     def _unload_late(self, driver: DriverObject) -> None:
         # Whoever closes a handle is not to hear of a driver that unloads badly: it is kept with the faults.
@@ -158,8 +174,8 @@ class UnloadRoutines(DeviceRoutines):
             self.ke.log_fault(fault)
 
     def _unload_if_unused(self, driver: DriverObject) -> bool:
-        if _inside(sys._getframe(), driver):
-            self._unload_later.append(driver)
+        if inside(sys._getframe(), driver):
+            self._unload_when_out(driver)
             return False
         with self._lock:
             if driver.flags & DRVO_UNLOAD_INVOKED or self._in_use(driver):
@@ -252,6 +268,8 @@ class UnloadRoutines(DeviceRoutines):
             if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
                 note(dpc.device, f"a timer of {dpc.device!r}")
                 self.ke.cancel_timer(timer)
+        for thread in system_threads_of(driver):
+            note(thread.device, repr(thread))
         for device in driver.devices:
             note(device, repr(device))
             if device.attached_device is not None:
@@ -275,40 +293,39 @@ def interrupts_of(ke: Kernel, driver: DriverObject) -> list[Interrupt]:
     ]
 
 
-_CALL_DRIVER = IrpRoutines.call_driver.__code__
-_RUN_DPC = Kernel.run_dpc.__code__
+LOOKS_AFTERWARDS: set[CodeType] = set()
+"""The code of routines that call `UnloadRoutines.unload_what_waits` when what they have sent is over."""
 
 
 def threads_inside(driver: DriverObject) -> Iterator[tuple[str, str]]:
     """Other threads that run a routine of this driver now: the thread's name, and where it is.
 
     Nobody keeps a list of who is where, which would cost something on every request: the threads' own frames are looked at.
+    The driver's system threads are not among them: they are the driver's own to end.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
+    own = {thread.thread.ident for thread in system_threads_of(driver) if thread.thread is not None}
     for ident, frame in current_frames().items():
-        if ident != threading.get_ident():
-            where = _inside(frame, driver)
+        if ident != threading.get_ident() and ident not in own:
+            where = inside(frame, driver)
             if where:
                 yield names.get(ident, str(ident)), where
 
 
-def _inside(innermost: FrameType, driver: DriverObject) -> str:
-    frame: FrameType | None = innermost
+def system_threads_of(driver: DriverObject) -> list[SystemThread]:
+    """The driver's system threads that have not ended."""
+    threads = list(driver.ke.system_threads)
+    return [thread for thread in threads if thread.device.driver_object is driver and not thread.ended]
+
+
+def inside(innermost: FrameType, driver: DriverObject) -> str:
+    """Which routine of that driver a thread runs, in words, if it runs one; `innermost` is where the thread is."""
     callee = innermost
-    while frame is not None:
-        if frame.f_code is _CALL_DRIVER:
-            device = frame.f_locals.get("device")
+    for frame, _ in traceback.walk_stack(innermost):
+        boundary = BOUNDARIES.get(frame.f_code)
+        if boundary is not None and boundary.begun in frame.f_locals:
+            device = boundary.device(frame.f_locals)
             if device is not None and device.driver_object is driver:
-                here = frame.f_locals.get("here")
-                major = IrpMajor(here.major_function).name if here is not None else "a request"
-                return f"its dispatch routine for {major} ({_place(callee)})"
-        elif frame.f_code is _RUN_DPC:
-            dpc = frame.f_locals.get("dpc")
-            if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
-                return f"a DPC ({_place(callee)})"
-        callee, frame = frame, frame.f_back
+                return f"{boundary.words(frame.f_locals)} ({place_of(callee.f_code, callee.f_lineno)})"
+        callee = frame
     return ""
-
-
-def _place(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

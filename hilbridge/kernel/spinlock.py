@@ -28,6 +28,11 @@ class SpinLock:
         self.owner: Processor | None = None
         ke.spin_locks.add(self)
 
+    @property
+    def ke(self) -> Kernel:
+        """The kernel that it is a lock of."""
+        return self._ke
+
     def acquire(self) -> None:
         """KeAcquireSpinLock."""
         processor = self._local.processor or self._ke.current()

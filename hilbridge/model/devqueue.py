@@ -76,6 +76,5 @@ class DeviceQueue(Generic[EntryT]):
 
     def _must_be_busy(self) -> None:
         if not self.busy:
-            raise BugCheck(
-                0x2, "DEVICE_QUEUE_NOT_BUSY", hint="every started packet is followed by one start_next_packet"
-            )
+            make = BugCheck if self.lock is None else self.lock.ke.bug_check
+            raise make(0x2, "DEVICE_QUEUE_NOT_BUSY", hint="every started packet is followed by one start_next_packet")

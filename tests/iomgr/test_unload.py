@@ -29,12 +29,13 @@ from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
     STATUS_DELETE_PENDING,
     STATUS_IMAGE_ALREADY_LOADED,
+    STATUS_MORE_PROCESSING_REQUIRED,
     STATUS_NO_SUCH_DEVICE,
     STATUS_OBJECT_NAME_COLLISION,
     STATUS_SUCCESS,
     NtStatus,
 )
-from tests.support import System, Thread, TinyDriver, complete, now, pend, plug, raises, succeed, wait
+from tests.support import System, Thread, TinyDriver, complete, do, now, pend, plug, raises, succeed, wait
 
 
 class Unloaded(System):
@@ -336,6 +337,97 @@ def test_a_thread_inside_a_dpc_is_found_too(monkeypatch: pytest.MonkeyPatch) -> 
         system.io.unload_driver("d")
     leave.set()
     thread.finish()
+
+
+def test_a_system_thread_is_the_drivers_to_end_in_its_unload_routine() -> None:
+    stop = Kevent()
+    system = Unloaded()
+    thread = system.ke.create_system_thread(
+        system.the_device(), lambda _context: do(lambda: system.ke.wait_for_single_object(stop, None))
+    )
+    unload = system.driver.driver_unload
+    assert unload is not None
+
+    def end_it_first(driver: DriverObject) -> None:
+        system.ke.set_event(stop)
+        assert system.ke.wait_for_single_object(thread, 5.0)
+        unload(driver)
+
+    system.driver.unload = end_it_first
+    assert system.io.unload_driver("d") is True
+    assert system.gone and system.ke.faults == []
+
+
+def test_a_system_thread_that_is_left_behind_is_reported() -> None:
+    stop = Kevent()
+    system = Unloaded()
+    system.ke.create_system_thread(
+        system.the_device(), lambda _context: do(lambda: system.ke.wait_for_single_object(stop, None)), name="poll"
+    )
+    with pytest.raises(DriverFault, match="has left behind <system thread poll of driver d>"):
+        system.io.unload_driver("d")
+    system.ke.set_event(stop)
+    system.ke.close()
+
+
+def test_a_driver_whose_own_system_thread_gives_back_the_last_reference_goes_on_another() -> None:
+    # Its unload routine waits for that very thread.
+    system = Unloaded()
+    device = system.io.reference_object(system.the_device())
+    thread = system.ke.create_system_thread(device, lambda _context: system.io.dereference_object(device))
+    unload = system.driver.driver_unload
+    assert unload is not None
+
+    def wait_for_it(driver: DriverObject) -> None:
+        assert system.ke.wait_for_single_object(thread, 5.0)
+        unload(driver)
+
+    system.driver.unload = wait_for_it
+    assert system.io.unload_driver("d") is False
+    system.machine.run_until_idle()
+    assert now(system.gone)
+    assert system.ke.faults == []
+
+
+def test_a_completion_routine_that_gives_back_the_last_reference_returns_first() -> None:
+    order: list[str] = []
+    system = Unloaded(READ=pend)
+    device = system.io.reference_object(system.the_device())
+
+    def routine(_device: object, irp: Irp, _context: object) -> NtStatus:
+        system.io.dereference_object(device)
+        order.append("routine")
+        system.io.free_irp(irp)
+        return STATUS_MORE_PROCESSING_REQUIRED
+
+    other = system.stack(TinyDriver("other", {IrpMajor.READ: succeed}))
+    system.driver.unload = lambda driver: order.append("unload") or system._unload(driver)  # type: ignore[func-returns-value]
+
+    def ask(*_arguments: object) -> None:
+        irp = system.io.allocate_irp(other.stack_size + 1)
+        irp.set_next_stack_location()
+        irp.current_stack_location.device_object = device
+        irp.next_stack_location.major_function = IrpMajor.READ
+        irp.set_completion_routine(routine)
+        system.io.call_driver(other, irp)
+
+    assert system.io.unload_driver("d") is False
+    ask()
+    system.machine.run_until_idle()
+    assert order == ["routine", "unload"]
+    assert now(system.gone)
+
+
+def test_a_pulled_device_goes_when_a_driver_lets_go_of_the_file() -> None:
+    driver = TinyDriver("d")
+    with Bridge.manual() as bridge:
+        plug(bridge, driver)
+        file, _ = bridge.io.get_device_object_pointer("DUT")
+        bridge.unplug("DUT")
+        assert [device["state"] for device in bridge.devices()] == ["surprise-removed"]
+        bridge.io.dereference_object(file)
+        bridge.machine.run_until_idle()
+        assert bridge.devices() == []
 
 
 # -- beginning -----------------------------------------------------------------------------------------------------------

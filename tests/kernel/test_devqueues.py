@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
-from hilbridge.model.codes import DISPATCH_LEVEL
+import pytest
+
+from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor
+from hilbridge.model.device import DeviceObject
 from hilbridge.model.devqueue import DeviceQueue
-from tests.support import PATIENCE, System, Thread, bug_check, now
+from hilbridge.model.errors import BugCheck
+from hilbridge.model.irp import Irp
+from hilbridge.model.status import NtStatus
+from tests.support import PATIENCE, System, Thread, TinyDriver, bug_check, complete, now
 
 
 def test_the_first_entry_is_the_callers_to_start_and_the_others_wait() -> None:
@@ -87,3 +94,18 @@ def test_threads_that_insert_and_remove_lose_nothing_and_start_one_at_a_time() -
     for thread in [Thread(lambda first=first: insert(first)) for first in (0, 1000)]:  # type: ignore[misc]
         thread.finish()
     assert sorted(done) == [*range(300), *range(1000, 1300)] and not queue.busy
+
+
+def test_a_driver_that_swallows_the_bug_check_of_an_idle_queue_is_found_out() -> None:
+    def read(device: DeviceObject[Any], irp: Irp) -> NtStatus:
+        with contextlib.suppress(BugCheck):
+            device.ke.remove_device_queue(device.device_queue)
+        return complete(device, irp)
+
+    system = System()
+    top = system.stack(TinyDriver("d", {IrpMajor.READ: read}))
+    with pytest.raises(BugCheck, match="DEVICE_QUEUE_NOT_BUSY"):
+        system.read(system.open(top), 1)
+    (fault,) = system.ke.faults
+    assert isinstance(fault, BugCheck) and fault.code == 0x2 and "driver d" in str(fault)
+    assert top.device_stack.fault is fault
