@@ -34,6 +34,8 @@ class IoBase:
         """IRPs that drivers have built for the calling thread to wait for, by id."""
         self.closed: BridgeClosed | None = None
         """Why nothing is accepted any more."""
+        self.shutting_down = False
+        """The bridge is about to close: what is left over is taken down in any case."""
         self.on_device_state: Callable[[DeviceObject[Any]], None] = lambda device: None
         """Who manages the devices: called at PASSIVE_LEVEL when a driver has reported that its device went."""
         self.on_last_close: Callable[[DeviceObject[Any]], None] = lambda device: None

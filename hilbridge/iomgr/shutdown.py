@@ -43,6 +43,7 @@ class ShutdownRoutines(FileRoutines):
 
     def shutdown_system(self) -> None:
         """Tell every device that is registered, the last one first. A driver's mistake does not keep it from the others."""
+        self.shutting_down = True
         while True:
             with self._lock:
                 if not self._to_be_told:

@@ -268,7 +268,8 @@ class UnloadRoutines(DeviceRoutines):
             if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
                 note(dpc.device, f"a timer of {dpc.device!r}")
                 self.ke.cancel_timer(timer)
-        for thread in system_threads_of(driver):
+        # A kernel that closes waits for them, and reports those that stay: see `Kernel.end_system_threads`.
+        for thread in [] if self.shutting_down else system_threads_of(driver):
             note(thread.device, repr(thread))
         for device in driver.devices:
             note(device, repr(device))
