@@ -7,6 +7,7 @@ received when it happened (``.partial``). Each class also derives from the built
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from hilbridge.model.status import (
@@ -111,7 +112,8 @@ class DriverFault(HilbridgeError, RuntimeError):
         if self.driver is not None or self.place is not None:
             return
         self.driver, self.place = driver, place
-        known = [f"driver {driver}"] if driver is not None and driver not in self.message else []
+        named = driver is None or re.search(rf"\b{re.escape(driver)}\b", self.message)
+        known = [] if named else [f"driver {driver}"]
         if place is not None:
             known.append(place)
         if known:
