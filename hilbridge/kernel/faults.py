@@ -18,7 +18,7 @@ from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, Intern
 
 if TYPE_CHECKING:
     from hilbridge.kernel.interrupt import Vector
-    from hilbridge.kernel.processor import Processor
+    from hilbridge.kernel.processor import Processor, ProcessorLocal
 
 FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
@@ -27,6 +27,7 @@ class FaultRoutines:
     """The kernel's routines about faults. Callable at any IRQL, in any thread, under any lock of a driver."""
 
     if TYPE_CHECKING:
+        local: ProcessorLocal
 
         def current(self) -> Processor: ...
 
@@ -71,6 +72,9 @@ class FaultRoutines:
         """
         if isinstance(error, ProcessorRetired):
             raise error  # no mistake of who is on the stack here: this thread only finds its way out
+        processor = self.local.processor
+        if processor is not None and processor.retirement is not None:
+            raise ProcessorRetired  # its fault has been latched; what it does wrong on its way out counts for nothing
         if isinstance(error, HilbridgeError) and not isinstance(error, NtStatusError):
             fault = error
         else:

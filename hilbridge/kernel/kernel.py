@@ -193,6 +193,8 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
 
     def set_timer(self, timer: Ktimer, due: int, period: int = 0, dpc: Kdpc | None = None) -> bool:
         """KeSetTimerEx. `due` in units of 100 ns (negative: from now), `period` in ms. True if it was queued already."""
+        if not self.local.processor:
+            self.current()  # a retired one is refused
         when = due * 100 if due >= 0 else self.clock.now() - due * 100
         was_queued, earliest = self.timers.set(timer, when, period * 1_000_000, dpc)
         if earliest:
@@ -223,11 +225,13 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
         """Run `work` at PASSIVE_LEVEL on a system worker thread. For drivers there is ``io.queue_work_item``."""
+        self.current()
         self.machine.queue_work(partial(self.run_work_item, work))
 
     @calls_driver("work_item", "a work item", lambda frame: frame["self"].owner_of_work(frame["work"]))
     def run_work_item(self, work: Callable[[], None]) -> None:
         """Run a work item, on whose thread ever."""
+        self.current()  # the thread has a processor, so that it can be retired
         work()
 
     def owner_of_work(self, work: Any) -> DeviceObject[Any] | None:

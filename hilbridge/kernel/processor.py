@@ -181,8 +181,12 @@ class RetiredProcessor(Processor):
         if ke is not None and ke.local.processor is self:
             ke.local.processor = None
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            return  # that is what ended it, and whom the caller expects
-        raise retirement.fault.again()
+            return  # that is what ended it, and what the caller expects
+        fault = retirement.fault.again()
+        if self.sigint:
+            self.sigint = False
+            raise KeyboardInterrupt from fault
+        raise fault
 
 
 class Retirement:

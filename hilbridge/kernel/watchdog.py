@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any
 
 from hilbridge.kernel import culprit
 from hilbridge.kernel.frames import current_frames
-from hilbridge.kernel.interrupt import Vector, lock_held_by
+from hilbridge.kernel.interrupt import Interrupt, Vector, lock_held_by
 from hilbridge.kernel.processor import Retirement
+from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.workers import JOIN_SECONDS
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.errors import BugCheck, InternalFault
@@ -48,19 +49,30 @@ if TYPE_CHECKING:
 LOOKS_PER_LIMIT = 4
 """So many looks in the shortest of the limits."""
 _AT_ONCE = ("isr", "dpc")
+_LOCKS = {
+    routine.__code__ for routine in (SpinLock.acquire, Interrupt.serve, Interrupt.synchronize, Interrupt.wait_idle)
+}
+"""Innermost on a thread, they wait for a lock that another thread has."""
 _TIMED_WAITS = {IrpMajor.PNP: (0x1D5, "DRIVER_PNP_WATCHDOG"), IrpMajor.POWER: (0x9F, "DRIVER_POWER_STATE_FAILURE")}
 
 
 class Mark:
     """On a frame: how long its call has been seen to be under way, in seconds."""
 
-    __slots__ = ("age", "condemned", "waited")
+    __slots__ = ("age", "condemned", "fresh", "waited")
 
     def __init__(self) -> None:
         self.age = 0.0
         """Without the time that it has waited."""
         self.waited = 0.0
+        self.fresh = True
+        """No look has found it yet: what has passed since the last look is not its time."""
         self.condemned = False
+
+    def passes(self, elapsed: float) -> float:
+        """A look finds it; returns how much of what has passed is its time."""
+        fresh, self.fresh = self.fresh, False
+        return 0.0 if fresh else elapsed
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         """If somebody begins to trace this thread meanwhile, he calls this for the frame's lines."""
@@ -187,21 +199,23 @@ class Watchdog:
     def _look_at(self, ke: Kernel, thread: int, processor: Processor | None, frame: FrameType, elapsed: float) -> bool:
         """Whether this thread is in a driver of ours, and has still time."""
         if processor is not None and processor.retirement is not None:
-            if not processor.retirement.left and any(call.mark.condemned for call in _calls(frame)[0]):
+            if not processor.retirement.left and any(call.mark.condemned for call in calls_of(frame)[0]):
                 processor.retirement.throw()  # once more: perhaps it has swallowed the last one
             return False
-        calls, waiting = _calls(frame)
+        calls, waiting = calls_of(frame)
         if any(call.mark.condemned for call in calls):
             return False
         for call in calls:
-            call.mark.age += elapsed
+            call.mark.age += call.mark.passes(elapsed)
         for call in waiting:
             call.mark.age = 0.0
-            call.mark.waited += elapsed
+            call.mark.waited += call.mark.passes(elapsed)
             if call.mark.waited >= ke.limits.pnp and self._waits_too_long(ke, thread, processor, frame, call):
                 return False
+        # Who waits for a lock is hardly the one to blame, and goes on when its holder is given up: he has twice the time.
+        patience = 2.0 if frame.f_code in _LOCKS else 1.0
         for call in calls:
-            limit: float = getattr(ke.limits, call.boundary.limit)
+            limit: float = getattr(ke.limits, call.boundary.limit) * patience
             if call.mark.age < limit:
                 continue
             # It is over its time. Perhaps because of what it has called in turn: a DPC in which a completion routine of
@@ -218,7 +232,7 @@ class Watchdog:
         processor = ke.processors().get(thread)
         if processor is not None and processor.retirement is not None:
             return True
-        return any(self._condemn(ke, thread, processor, frame, call, call.mark.age) for call in _calls(frame)[0])
+        return any(self._condemn(ke, thread, processor, frame, call, call.mark.age) for call in calls_of(frame)[0])
 
     # -- giving up ---------------------------------------------------------------------------------------------------
 
@@ -331,7 +345,7 @@ class Watchdog:
         return "; ".join(
             f"{alive[r.thread]} ({r.fault})"
             for r in kept
-            if r.thread in frames and any(call.mark.condemned for call in _calls(frames[r.thread])[0])
+            if r.thread in frames and any(call.mark.condemned for call in calls_of(frames[r.thread])[0])
         )
 
 
@@ -351,7 +365,7 @@ def _frames(top: FrameType, outermost: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _calls(top: FrameType) -> tuple[list[Call], list[Call]]:
+def calls_of(top: FrameType) -> tuple[list[Call], list[Call]]:
     """The calls of drivers that are under way, innermost first; and those that wait, because further in there is a wait.
 
     Marks them. None at all if the thread is traced: then it is somebody else's, who may stop it for as long as he likes.
