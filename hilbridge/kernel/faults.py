@@ -122,7 +122,9 @@ class FaultRoutines:
             self.log_fault(fault)
 
     def work_item_raised(self, error: BaseException) -> None:
-        """A work item raised: it is reported, and the next one runs."""
+        """A work item raised: it is reported, and the next one runs. What has been latched before is not reported twice."""
+        if any(known is error or known is error.__cause__ for known in self.faults):
+            return
         self.log_fault(
             error if isinstance(error, HilbridgeError) else _caused(InternalFault("a work item raised"), error)
         )

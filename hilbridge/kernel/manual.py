@@ -80,6 +80,7 @@ class ManualMachine:
 
     def defer_dpcs(self, processor: Processor) -> None:
         """The crank goes on with them when nothing else is ready."""
+        processor.let_others_first()
         while processor.dpcs:
             self._deferred.append(processor.dpcs.popleft())
 

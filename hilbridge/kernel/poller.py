@@ -135,10 +135,11 @@ class Poller:
 
     def defer_dpcs(self, processor: Processor) -> None:
         """The poller goes on with them in its next turn; it keeps its own where they are."""
+        if self._stopping:
+            return
+        processor.let_others_first()
         if processor.is_poller:
             self._overran = True
-            return
-        if self._stopping:
             return
         self._start()
         while processor.dpcs:
@@ -445,6 +446,8 @@ class Poller:
                     waker.sleep(left)
             else:
                 waker.sleep(left)
+                # A driver goes on. Perhaps nothing else has moved for long, and the watchdog sleeps: this wakes it.
+                processor.touch()
         return True
 
     def _claim(self, pin: Pin, processor: Processor) -> bool:

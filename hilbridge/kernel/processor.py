@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.kernel.dpc import HIGH
+
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
     from hilbridge.kernel.kernel import Kernel
@@ -90,6 +92,14 @@ class Processor:
         if failed is not None:
             raise failed
 
+    def let_others_first(self) -> None:
+        """A turn of DPCs is over. One of high importance that queues itself again and again is not the first in the next."""
+        if self.dpcs and self.dpcs[0].importance == HIGH:
+            self.dpcs.rotate(-1)
+
+    def touch(self) -> None:
+        """Its thread goes on after a wait."""
+
     def rest(self) -> None:
         """The watchdog has looked. From now until it moves it is resting."""
         if self.__class__ is Processor:
@@ -126,6 +136,10 @@ class RestingProcessor(Processor):
         if ke is not None:
             ke.watchdog.stir()
 
+    def touch(self) -> None:
+        """Its thread goes on after a wait: the watchdog is to know."""
+        self._move()
+
     @property
     def irql(self) -> int:
         return _IRQL.__get__(self)  # type: ignore[no-any-return]
@@ -158,6 +172,10 @@ class RetiredProcessor(Processor):
 
     def __bool__(self) -> bool:
         return False
+
+    def touch(self) -> None:
+        """Its thread would go on after a wait."""
+        raise ProcessorRetired
 
     @property
     def irql(self) -> int:

@@ -28,6 +28,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from math import inf
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,12 @@ class Call:
         self.boundary = boundary
         self.frame = frame
         self.mark = mark
+
+    @property
+    def timed_wait(self) -> bool:
+        """Whether it is of a kind that must not even wait for ever."""
+        here = self.frame.f_locals.get("here")
+        return here is not None and here.major_function in _TIMED_WAITS
 
     @property
     def device(self) -> DeviceObject[Any] | None:
@@ -222,7 +229,11 @@ class Watchdog:
             # somebody else's hangs. That one has hung for about as long.
             guilty = next(inner for inner in calls if inner.mark.age >= limit / 2)
             return not self._condemn(ke, thread, processor, frame, guilty, limit)
-        return bool(calls or waiting)
+        # A system thread may be under way for ever, and a wait without a limit may last for ever: for these we do not stay up.
+        # Who comes back from such a wait says so (`Poller.wait`).
+        return any(getattr(ke.limits, call.boundary.limit) < inf for call in calls) or any(
+            call.timed_wait for call in waiting
+        )
 
     def condemn(self, thread: int) -> bool:
         """Give up a thread that somebody needs back now, whatever the limits. False if no driver is to be seen on it."""

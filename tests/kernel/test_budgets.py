@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hilbridge import Bridge, DeviceTimeout
-from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.dpc import DpcImportance, Kdpc
 from hilbridge.kernel.kernel import DPCS_PER_TURN, TURN
 from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL, IrpMajor
@@ -71,6 +71,22 @@ def test_what_is_left_keeps_its_order() -> None:
     assert ran == list(range(DPCS_PER_TURN))
     system.machine.run_until_idle()
     assert ran == list(range(count))
+
+
+def test_one_of_high_importance_that_never_rests_keeps_no_other_from_running() -> None:
+    system = System()
+    restless = Restless(system.ke)
+    restless.dpc.importance = DpcImportance.HIGH
+    ran: list[int] = []
+    with system.ke.raised_irql(DISPATCH_LEVEL):
+        system.ke.insert_queue_dpc(restless.dpc)
+        for number in range(3):
+            system.ke.insert_queue_dpc(Kdpc(lambda _d, n, _a, _b: ran.append(n), number))
+    for _ in range(5):
+        system.machine.step()
+    assert ran == [0, 1, 2]
+    restless.stop = True
+    system.machine.run_until_idle()
 
 
 def test_everything_else_that_is_ready_goes_before_them() -> None:

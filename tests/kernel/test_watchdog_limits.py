@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ from tests.support import (
     now,
     plug,
     raises,
+    succeed,
     wait,
 )
 
@@ -56,7 +59,7 @@ def test_a_dispatch_routine_that_waits_for_minutes_does_not_hang() -> None:
             reader = Thread(lambda: handle.read(0))
             wait(waiting)
             for _ in range(100):
-                assert bridge.ke.watchdog.look(9.0)
+                bridge.ke.watchdog.look(9.0)
             event.set()
             assert reader.finish() == b""
         assert bridge.faults == []
@@ -231,6 +234,52 @@ def test_it_sleeps_when_nothing_moves_and_is_woken_by_what_moves() -> None:
         assert period == ke.limits.shortest / 4, "it looks again"
         assert type(processor) is not Processor, "it rests until it moves"
         assert ke.watchdog.turn() is None
+
+
+@pytest.mark.parametrize("where", ["system thread", "dispatch routine"])
+def test_it_does_not_stay_up_for_who_may_wait_for_ever_and_hears_of_his_return(where: str) -> None:
+    event, waiting, hang = Kevent(), threading.Event(), Hang("loop")
+
+    def waits(*_: Any) -> NtStatus:
+        waiting.set()
+        bridge.ke.wait_for_single_object(event, None)
+        hang()
+        return STATUS_SUCCESS
+
+    def calls(_context: object) -> None:
+        waiting.set()
+        bridge.ke.wait_for_single_object(event, None)
+        bridge.io.call_driver(driver.device, bridge.io.allocate_irp(1))
+
+    with Bridge() as bridge:
+        driver = TinyDriver("patient", {IrpMajor.CREATE: succeed, IrpMajor.READ: waits})
+        plug(bridge, driver)
+        watchdog = bridge.ke.watchdog
+        watchdog.stop()
+        if where == "dispatch routine":
+            handle = bridge.open("DUT")
+            reader = Thread(lambda: handle.read(0))
+            end: Callable[[], object] = reader.finish
+        else:
+            driver.device.driver_object.major_function[IrpMajor.CREATE] = hang
+            thread = bridge.ke.create_system_thread(driver.device, calls)
+            end = partial(bridge.ke.wait_for_single_object, thread, PATIENCE)
+        wait(waiting)
+        for _ in range(3):
+            watchdog.look(0)
+        assert watchdog.look(0) is False, "it may sleep"
+        event.set()
+        wait(hang.entered)
+        assert watchdog.look(0) is True, "he has moved, or is seen at it"
+        watchdog.look(20.0)
+        wait(hang.gone)
+        if where == "dispatch routine":
+            with pytest.raises(BugCheck, match="0xEA"):
+                end()
+        else:
+            assert end() is True
+        (fault,) = bridge.acknowledge_faults()
+        assert isinstance(fault, BugCheck) and fault.code == 0xEA
 
 
 def test_it_finds_a_hung_driver_by_itself() -> None:
