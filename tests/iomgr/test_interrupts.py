@@ -262,7 +262,7 @@ def test_who_steers_stops_when_a_neighbour_comes_onto_the_vector() -> None:
                 interrupt = port.device.extension.interrupt
                 assert interrupt is not None
                 pin = interrupt.vector.pins[0]
-                reader = Thread(lambda: handle.read(4, timeout=PATIENCE))
+                reader = Thread(lambda: handle.submit_read(4).result(PATIENCE))
                 while pin.steerer is None:
                     assert reader.is_alive()
                 line, neighbour = VirtualLine(), uart("neighbour")

@@ -97,7 +97,7 @@ def steered(pty: Pty, how: str, where: str) -> Iterator[tuple[Bridge, Hang, Thre
         extension = bad.device.extension
         assert extension.interrupt is not None
         handle = bridge.open("BAD")
-        reader = Thread(lambda: handle.read(4, timeout=PATIENCE))
+        reader = Thread(lambda: handle.submit_read(4).result(PATIENCE))
         pin = extension.interrupt.vector.pins[0]
         while pin.steerer is None:
             assert reader.is_alive()
@@ -107,8 +107,10 @@ def steered(pty: Pty, how: str, where: str) -> Iterator[tuple[Bridge, Hang, Thre
             extension.dpc.routine = hang
         os.write(pty.board, b"data")
         wait(hang.entered)
-        yield bridge, hang, reader, neighbour
-        hang.leave.set()
+        try:
+            yield bridge, hang, reader, neighbour
+        finally:
+            hang.leave.set()
         wait(hang.gone)
         neighbour.goes_on()
         neighbour.stop()
