@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 LOOKS_PER_LIMIT = 4
 """So many looks in the shortest of the limits."""
+LAST_MOMENT = 0.5
+"""How long a bridge that closes waits for threads that were given up, all together, in seconds."""
 _AT_ONCE = ("isr", "dpc")
 _LOCKS = {
     routine.__code__ for routine in (SpinLock.acquire, Interrupt.serve, Interrupt.synchronize, Interrupt.wait_idle)
@@ -349,15 +351,23 @@ class Watchdog:
                     lock.break_open()
 
     def left_behind(self) -> str:
-        """In words: the threads that drivers have still not given back. Empty if there are none."""
-        alive = {thread.ident: thread.name for thread in threading.enumerate()}
-        kept = [r for r in self.retirements if not r.left and r.thread in alive]
-        frames = current_frames() if kept else {}
-        return "; ".join(
-            f"{alive[r.thread]} ({r.fault})"
-            for r in kept
-            if r.thread in frames and any(call.mark.condemned for call in calls_of(frames[r.thread])[0])
-        )
+        """In words: the threads that drivers have still not given back, after a moment. Empty if there are none."""
+        threads = {thread.ident: thread for thread in threading.enumerate()}
+        until = time.monotonic() + LAST_MOMENT
+        kept: list[str] = []
+        for retirement in self.retirements:
+            thread = threads.get(retirement.thread)
+            if thread is None or thread is threading.current_thread() or not self._inside(retirement):
+                continue
+            thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out
+            if self._inside(retirement):
+                kept.append(f"{thread.name} ({retirement.fault})")
+        return "; ".join(kept)
+
+    @staticmethod
+    def _inside(retirement: Retirement) -> bool:
+        frame = None if retirement.left else current_frames().get(retirement.thread)
+        return frame is not None and any(call.mark.condemned for call in calls_of(frame)[0])
 
 
 def _watch(reference: weakref.ref[Watchdog], bell: threading.Event) -> None:

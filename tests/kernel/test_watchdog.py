@@ -346,6 +346,7 @@ def test_one_poller_after_the_other_may_be_lost() -> None:
         assert [getattr(f, "driver", None) for f in bridge.acknowledge_faults()] == ["bad0", "bad1", "bad2"]
         for hang in hangs:
             hang.leave.set()
+        wait(hang.gone)
         neighbour.stop()
 
 
@@ -362,4 +363,5 @@ def test_a_dpc_of_nobody_that_hangs_costs_the_poller_and_no_stack() -> None:
         (fault,) = bridge.acknowledge_faults()
         assert isinstance(fault, BugCheck) and fault.driver is None and "hangkit.py" in str(fault.place)
         hang.leave.set()
+        wait(hang.gone)
         neighbour.stop()
