@@ -30,6 +30,19 @@ hypothesis.settings.register_profile("hilbridge", derandomize=True, database=Non
 hypothesis.settings.load_profile("hilbridge")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What hilbridge keeps between runs, crash dumps for instance, is kept for the time of the tests only."""
+    before = os.environ.get("XDG_STATE_HOME")
+    folder = tmp_path_factory.mktemp("state")
+    os.environ["XDG_STATE_HOME"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["XDG_STATE_HOME"]
+    else:
+        os.environ["XDG_STATE_HOME"] = before
+
+
 # ------------------------------------------------------------------------------------------------- what a test needs
 
 

@@ -7,31 +7,34 @@ order at the end is always: no more interrupts, every request ends, handles clos
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hilbridge.bridge import lifetime
+from hilbridge.bridge.dump import default_folder
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.monikers import line_settings, open_hardware
+from hilbridge.bridge.node import Node, PendingIrp
+from hilbridge.bridge.reflector import RESTARTS, Reflector
 from hilbridge.bridge.registry import DriverLike, find_driver
 from hilbridge.bridge.translate import from_nt_status
+from hilbridge.bridge.verifying import with_verifier
 from hilbridge.drivers.rootbus import entry as rootbus
 from hilbridge.iomgr.files import access_from_mode
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.iomgr.request import IoRequest
 from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, VirtualClock
-from hilbridge.kernel.interrupt import Pin
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.manual import ManualMachine
 from hilbridge.kernel.poller import Poller
 from hilbridge.model.codes import DIRQL_LOWEST, PnpMinor
-from hilbridge.model.device import DeviceObject
+from hilbridge.model.device import DeviceObject, DeviceStack
 from hilbridge.model.driver import DriverEntry, DriverObject
 from hilbridge.model.errors import (
     BridgeClosed,
@@ -51,52 +54,13 @@ if TYPE_CHECKING:
     from hilbridge.observe.verifier.options import Verify
 
 
-VERIFY_VARIABLE = "HILBRIDGE_VERIFY"
-
-
-def _with_verifier(
-    verify: bool | Verify | None, io_manager: type[IoManager], kernel: type[Kernel]
-) -> tuple[type[IoManager], type[Kernel]]:
-    """The classes of a bridge that is verified, if it is to be. Imported only then."""
-    from hilbridge.observe.verifier.select import verified, wanted
-
-    options = wanted(verify)
-    return (io_manager, kernel) if options is None else verified(options, io_manager, kernel)
-
-
-class PendingIrp(NamedTuple):
-    """A line of `Bridge.pending`: which request, for how long (seconds), and who has it."""
-
-    irp_id: int
-    device: str
-    what: str
-    age: float
-    holder: str
-
-
-class Node:
-    """One device that is plugged in: its stack, and the hardware below."""
-
-    def __init__(self, name: str, moniker: str, pdo: DeviceObject[str], line: Line | None, pin: Pin | None) -> None:
-        self.name = name
-        self.moniker = moniker
-        self.pdo = pdo
-        self.line = line
-        self.pin = pin
-        self.state = "added"
-        self.removing = False
-
-    @property
-    def devices(self) -> list[DeviceObject[Any]]:
-        """The stack, bottom first."""
-        return list(self.pdo.walk_up())
-
-
 class Bridge:
     """One system: a namespace, an I/O manager, a poller, and the devices that are plugged in.
 
     `steering`: whether a thread that waits for its device may take its interrupts itself (faster; on by default).
     `verify`: watch the drivers and report the rules that they break, in `findings`; None asks HILBRIDGE_VERIFY.
+    `restarts`: how often a device whose driver has failed is started again. `crash_dumps`: the folder for what was so when it
+    failed, or False for none; by default ``$XDG_STATE_HOME/hilbridge/crashes``, and none on a manual bridge.
     """
 
     def __init__(
@@ -107,10 +71,11 @@ class Bridge:
         io_manager: type[IoManager] = IoManager,
         kernel: type[Kernel] = Kernel,
         verify: bool | Verify | None = None,
+        restarts: int = RESTARTS,
+        crash_dumps: Path | str | bool | None = None,
         _manual: bool = False,
     ) -> None:
-        if verify is not False and (verify or VERIFY_VARIABLE in os.environ):
-            io_manager, kernel = _with_verifier(verify, io_manager, kernel)
+        io_manager, kernel = with_verifier(verify, io_manager, kernel)
         if _manual:
             virtual = clock if isinstance(clock, VirtualClock) else VirtualClock()
             self.ke = kernel(virtual, lambda ke: ManualMachine(ke, virtual, self._describe_pending))
@@ -124,10 +89,17 @@ class Bridge:
         self._nodes: dict[str, Node] = {}
         self._entries: dict[str, DriverEntry] = {}
         self._handles: set[int] = set()
+        self._former: list[DeviceStack] = []
+        """Stacks that have failed, with handles that are still open."""
         self._orphans: deque[tuple[FileObject, bool]] = deque()
         self._orphan_lock = threading.RLock()
         self._shown_faults = 0
-        self._bus = self.io.load_driver("rootbus", rootbus.driver_entry)
+        if crash_dumps is None:
+            crash_dumps = not _manual
+        folder = default_folder() if crash_dumps is True else Path(crash_dumps) if crash_dumps else None
+        self.reflector = Reflector(self, restarts, folder)
+        """What becomes of devices whose drivers fail."""
+        self.bus = self.io.load_driver("rootbus", rootbus.driver_entry)
         sigint.acquire()
         lifetime.opened(self)
 
@@ -184,11 +156,12 @@ class Bridge:
                         raise UsageFault(f"unknown settings for a line: {', '.join(options)}")
                     moniker, driver = moniker.name, driver or "serial"
                 node = self._build(name, moniker, line, driver, lower_filters, upper_filters, vector)
+                node.settings = line_set
             except BaseException:
                 if line is not None:
                     line.close()
                 raise
-            self._start(node, line_set)
+            self._start(node)
             return name
 
     def _build(
@@ -202,14 +175,15 @@ class Bridge:
         vector: int | None,
     ) -> Node:
         drivers = [self._load(d) for d in (*lower_filters, driver, *upper_filters)]
-        node = Node(name, moniker, rootbus.create_child(self._bus, moniker), line, None)
+        node = Node(name, moniker, rootbus.create_child(self.bus, moniker), line, None)
+        node.drivers, node.vector = drivers, vector
         if line is not None:
             # Equal vectors share one interrupt line; without a wish each device gets its own.
             node.pin = self.ke.add_pin(self.ke.vector(vector, DIRQL_LOWEST), line.fileno(), line.asserted)
             line.connect(node.pin)
         try:
             for one in drivers:
-                self._add_device(one, node)
+                self.add_device(one, node)
         except BaseException:
             self._dismantle(node)
             raise
@@ -232,7 +206,8 @@ class Bridge:
         self._entries[name] = entry
         return loaded
 
-    def _add_device(self, driver: DriverObject, node: Node) -> None:
+    def add_device(self, driver: DriverObject, node: Node) -> None:
+        """Let a driver add its device to the stack. Raises `DriverFault` with what stands in the way."""
         add_device = driver.add_device
         if add_device is None:
             raise DriverFault(f"driver {driver.name} has no add_device: it cannot be part of {node.name}'s stack")
@@ -249,24 +224,28 @@ class Bridge:
         if not status.is_success:
             raise DriverFault(f"add_device of driver {driver.name} failed with {status.name}", status=status)
 
-    def _start(self, node: Node, settings: LineSettings) -> None:
-        resources = (
-            SerialResources(node.line, node.pin.vector.number, settings, node.name)
-            if node.line is not None and node.pin is not None
-            else None
-        )
+    def _start(self, node: Node) -> None:
         try:
-            # The pin is watched before START, so that a driver that enables its interrupts there is heard.
-            if node.pin is not None:
-                self.ke.machine.add_pin(node.pin)
-            status = self.io.send_pnp(node.pdo, PnpMinor.START_DEVICE, resources)
-            if not status.is_success:
-                raise from_nt_status(NtStatusError(status, "the device did not start"), "START_DEVICE", node.name)
-            self._link(node)
-            node.state = "started"
+            self.start_device(node)
         except BaseException:
             self._remove(node)
             raise
+
+    def start_device(self, node: Node) -> None:
+        """START_DEVICE, with the resources of the node. Raises what its drivers say."""
+        resources = (
+            SerialResources(node.line, node.pin.vector.number, node.settings or LineSettings(), node.name)
+            if node.line is not None and node.pin is not None
+            else None
+        )
+        # The pin is watched before START, so that a driver that enables its interrupts there is heard.
+        if node.pin is not None:
+            self.ke.machine.add_pin(node.pin)
+        status = self.io.send_pnp(node.pdo, PnpMinor.START_DEVICE, resources)
+        if not status.is_success:
+            raise from_nt_status(NtStatusError(status, "the device did not start"), "START_DEVICE", node.name)
+        self._link(node)
+        node.state = "started"
 
     def _link(self, node: Node) -> None:
         """A device whose driver gave it no short name of its own gets the one it was plugged in under."""
@@ -342,6 +321,22 @@ class Bridge:
         """Free what a stack left behind: hardware, and the devices of drivers that could not be asked any more."""
         self._release_hardware(node)
         for device in reversed(node.devices):
+            if device.lower_device is not None:
+                self.io.detach_device(device.lower_device)
+            if not device.delete_pending:
+                self.io.delete_device(device)
+
+    def take_down(self, node: Node) -> None:
+        """Take a failed stack away without asking its drivers. Its hardware stays; its old handles go on failing."""
+        pin, node.pin = node.pin, None
+        if pin is not None:
+            self.ke.remove_pin(pin)
+        if node.pdo.device_stack.files:
+            self._former.append(node.pdo.device_stack)
+        for device in reversed(node.devices):
+            for short in self.io.namespace.links_to(device):
+                self.io.delete_symbolic_link(short)
+            self.io.namespace.remove(device)  # at once: the new stack has the same names
             if device.lower_device is not None:
                 self.io.detach_device(device.lower_device)
             if not device.delete_pending:
@@ -465,6 +460,7 @@ class Bridge:
                     "stack": [f"{d.driver_object.name} {d.name or '(unnamed)'}" for d in reversed(node.devices)],
                     "opens": len(node.pdo.device_stack.files),
                     "fault": str(node.pdo.device_stack.fault or ""),
+                    "failures": node.failures,
                 }
                 for node in self._nodes.values()
             ]
@@ -513,7 +509,7 @@ class Bridge:
                     node.pdo.device_stack.fault = fault  # the poller has died: nobody's interrupts are heard any more
                 if node.pin is not None:
                     self.ke.machine.silence_pin(node.pin)
-                self.io.fail_stack(node.pdo)
+                self.reflector.failed(node, fault)
 
     def _refuse_if_closed(self) -> None:
         if self.io.closed is not None:
@@ -537,6 +533,9 @@ class Bridge:
             for name, driver in self.io.drivers.items():
                 if driver.driver_unload is not None:
                     steps.callback(self._unload, name)
+            for stack in self._former:
+                for file in stack.files:
+                    steps.callback(self.io.close_file, file, force=True)
             for node in self._nodes.values():
                 steps.callback(self._remove, node)
                 for file in node.pdo.device_stack.files:

@@ -49,6 +49,7 @@ from hilbridge.model.parameters import (
 )
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
+    STATUS_DRIVER_PROCESS_TERMINATED,
     STATUS_FILE_CLOSED,
     STATUS_INVALID_HANDLE,
     STATUS_NO_SUCH_DEVICE,
@@ -524,12 +525,15 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def fail_stack(self, device: DeviceObject[Any]) -> None:
-        """A driver of this stack is broken: end every request that its files have outstanding, now."""
+        """A driver of this stack is broken: end every request that its files have outstanding, now.
+
+        With STATUS_DRIVER_PROCESS_TERMINATED, as in UMDF, when the process that hosts a driver ends.
+        """
         for file in list(device.device_stack.files):
             file.fast_io = None
             for irp in list(file.irps.values()):
                 request: IoRequest = irp.user_request
-                request.disown()
+                request.disown(STATUS_DRIVER_PROCESS_TERMINATED)
 
 
 LOOKS_AFTERWARDS.add(FileRoutines._send.__code__)

@@ -185,8 +185,12 @@ class IrpRoutines(IoBase):
         IRP it is taken again, which only one can.
         """
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
-        # The creator's own routine belongs to no device; its mistake is that of the stack which it was sent to.
-        blamed = device or irp.stack[irp.stack_count - 1].device_object
+        blamed = device
+        if blamed is None:
+            # The creator's own routine belongs to no device. Who makes an IRP sends it to the device below, as a rule: so it
+            # is the one that is attached there, if there is one.
+            blamed = irp.stack[irp.stack_count - 1].device_object
+            blamed = (blamed and blamed.attached_device) or blamed
         irp.step(_OFFER)
         irp.return_completion_token()
         try:

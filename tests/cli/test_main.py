@@ -83,7 +83,10 @@ def test_a_verb_is_imported_when_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "a verb is missing: there are demo, list, send, expect, verify; `hilbridge --help` shows how it goes"),
+        (
+            [],
+            "a verb is missing: there are demo, list, send, expect, verify, crash; `hilbridge --help` shows how it goes",
+        ),
         (["-v"], "a verb is missing"),
         (["snd"], "there is no verb 'snd'; did you mean 'send'? `hilbridge --help` lists them"),
         (["xyzzy"], "there is no verb 'xyzzy'; `hilbridge --help` lists them"),

@@ -123,7 +123,7 @@ class Scene:
     """A bridge whose watchdog is led by hand, a driver "bad" that hangs, and a neighbour."""
 
     def __init__(self, how: str, place: str, *, steering: bool = True, pty: Pty | None = None) -> None:
-        self.bridge = Bridge(steering=steering)
+        self.bridge = Bridge(steering=steering, restarts=0)
         self.ke = self.bridge.ke
         self.watchdog = self.ke.watchdog
         self.watchdog.stop()  # its thread: from here on a test looks itself

@@ -56,7 +56,7 @@ class Shop:
     """A device whose driver breaks a rule and swallows the bug check, and one beside it that is to notice nothing."""
 
     def __init__(self, driver: TinyDriver, line: VirtualLine | None = None) -> None:
-        self.bridge = Bridge.manual()
+        self.bridge = Bridge.manual(restarts=0)
         self.driver = driver
         plug(self.bridge, driver, "BAD", line=line)
         plug(self.bridge, TinyDriver("good", {IrpMajor.READ: answer(b"good")}), "GOOD")

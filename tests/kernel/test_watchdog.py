@@ -90,7 +90,7 @@ def steered(pty: Pty, how: str, where: str) -> Iterator[tuple[Bridge, Hang, Thre
     """A reader that serves its own port, and whose driver hangs in there, in its ISR or in its DPC."""
     hang = Hang(how)
     bad = uart("bad")
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         neighbour = Neighbour(bridge)
         bridge.plug(pty.path, name="BAD", driver=bad)
@@ -231,7 +231,7 @@ def test_a_loop_that_swallows_the_first_exception_gets_another() -> None:
 def test_who_waits_for_a_spin_lock_that_it_holds_gets_it() -> None:
     # Two devices of one driver, which has a lock for both. One hangs with the lock in its hand.
     hang = Hang("block")
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         lock = bridge.ke.spin_lock()
 
@@ -308,7 +308,7 @@ def test_a_neighbour_on_the_same_vector_loses_no_interrupt() -> None:
     hang, vector = Hang("block"), 0x44
     bad, good = uart("bad"), uart("good")
     bad_line, good_line = VirtualLine(), VirtualLine()
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         plug(bridge, bad, "BAD", line=bad_line, vector=vector)
         plug(bridge, good, "GOOD", line=good_line, vector=vector)
@@ -332,7 +332,7 @@ def test_a_neighbour_on_the_same_vector_loses_no_interrupt() -> None:
 
 def test_one_poller_after_the_other_may_be_lost() -> None:
     hangs = [Hang("block") for _ in range(3)]
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         neighbour = Neighbour(bridge)
         for number, hang in enumerate(hangs):
@@ -352,7 +352,7 @@ def test_one_poller_after_the_other_may_be_lost() -> None:
 
 def test_a_dpc_of_nobody_that_hangs_costs_the_poller_and_no_stack() -> None:
     hang = Hang("block")
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         neighbour = Neighbour(bridge)
         bridge.ke.set_timer(Ktimer(), relative_ms(1), 0, Kdpc(hang))

@@ -52,7 +52,7 @@ def test_a_dispatch_routine_that_waits_for_minutes_does_not_hang() -> None:
         device.ke.wait_for_single_object(event, None)
         return complete(device, irp)
 
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         plug(bridge, TinyDriver("patient", {IrpMajor.READ: read}))
         with bridge.open("DUT") as handle:
@@ -74,7 +74,7 @@ def test_the_time_that_it_has_waited_does_not_count_afterwards() -> None:
         hang()
         return complete(device, irp)
 
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         plug(bridge, TinyDriver("patient", {IrpMajor.READ: read}))
         with bridge.open("DUT") as handle:
@@ -92,7 +92,7 @@ def test_the_time_that_it_has_waited_does_not_count_afterwards() -> None:
 
 def test_a_busy_driver_is_not_taken_for_a_hung_one() -> None:
     # Each look finds it in its DPC, and each time it is another run of it.
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         driver = TinyDriver("busy")
         plug(bridge, driver)
@@ -138,7 +138,7 @@ def test_a_thread_that_is_traced_is_left_alone() -> None:
         wait(leave)
         return complete(device, irp)
 
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         plug(bridge, TinyDriver("debugged", {IrpMajor.READ: read}))
         with bridge.open("DUT") as handle:
@@ -202,7 +202,7 @@ def test_a_plug_and_play_request_that_waits_for_a_minute_is_ended() -> None:
             device.ke.wait_for_single_object(Kevent(), None)
         return driver.pnp(device, irp)
 
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.watchdog.stop()
         neighbour = Neighbour(bridge)
         driver = TinyDriver("forgetful", {IrpMajor.PNP: pnp})
@@ -251,7 +251,7 @@ def test_it_does_not_stay_up_for_who_may_wait_for_ever_and_hears_of_his_return(w
         bridge.ke.wait_for_single_object(event, None)
         bridge.io.call_driver(driver.device, bridge.io.allocate_irp(1))
 
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         driver = TinyDriver("patient", {IrpMajor.CREATE: succeed, IrpMajor.READ: waits})
         plug(bridge, driver)
         watchdog = bridge.ke.watchdog
@@ -284,7 +284,7 @@ def test_it_does_not_stay_up_for_who_may_wait_for_ever_and_hears_of_his_return(w
 
 def test_it_finds_a_hung_driver_by_itself() -> None:
     hang = Hang("loop")
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.limits = Limits(isr=0.1, dpc=0.1, dispatch=0.1)
         plug(bridge, TinyDriver("bad", {IrpMajor.READ: hang}))
         with bridge.open("DUT") as handle, pytest.raises(BugCheck, match="0xEA THREAD_STUCK_IN_DEVICE_DRIVER"):
@@ -294,7 +294,7 @@ def test_it_finds_a_hung_driver_by_itself() -> None:
 
 def test_it_wakes_up_for_a_driver_that_hangs_after_a_long_rest() -> None:
     hang = Hang("loop")
-    with Bridge() as bridge:
+    with Bridge(restarts=0) as bridge:
         bridge.ke.limits = Limits(isr=0.08, dpc=0.08, dispatch=0.1)
         watchdog = bridge.ke.watchdog
         plug(bridge, TinyDriver("bad", {IrpMajor.READ: hang}))
