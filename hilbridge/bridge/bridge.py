@@ -99,7 +99,7 @@ class Bridge:
         folder = default_folder() if crash_dumps is True else Path(crash_dumps) if crash_dumps else None
         self.reflector = Reflector(self, restarts, folder)
         """What becomes of devices whose drivers fail."""
-        self.bus = self.io.load_driver("rootbus", rootbus.driver_entry)
+        self._bus = self.io.load_driver("rootbus", rootbus.driver_entry)
         sigint.acquire()
         lifetime.opened(self)
 
@@ -175,7 +175,7 @@ class Bridge:
         vector: int | None,
     ) -> Node:
         drivers = [self._load(d) for d in (*lower_filters, driver, *upper_filters)]
-        node = Node(name, moniker, rootbus.create_child(self.bus, moniker), line, None)
+        node = Node(name, moniker, rootbus.create_child(self._bus, moniker), line, None)
         node.drivers, node.vector = drivers, vector
         if line is not None:
             # Equal vectors share one interrupt line; without a wish each device gets its own.
@@ -183,7 +183,7 @@ class Bridge:
             line.connect(node.pin)
         try:
             for one in drivers:
-                self.add_device(one, node)
+                self._add_device(one, node)
         except BaseException:
             self._dismantle(node)
             raise
@@ -206,7 +206,7 @@ class Bridge:
         self._entries[name] = entry
         return loaded
 
-    def add_device(self, driver: DriverObject, node: Node) -> None:
+    def _add_device(self, driver: DriverObject, node: Node) -> None:
         """Let a driver add its device to the stack. Raises `DriverFault` with what stands in the way."""
         add_device = driver.add_device
         if add_device is None:
@@ -226,12 +226,12 @@ class Bridge:
 
     def _start(self, node: Node) -> None:
         try:
-            self.start_device(node)
+            self._start_device(node)
         except BaseException:
             self._remove(node)
             raise
 
-    def start_device(self, node: Node) -> None:
+    def _start_device(self, node: Node) -> None:
         """START_DEVICE, with the resources of the node. Raises what its drivers say."""
         resources = (
             SerialResources(node.line, node.pin.vector.number, node.settings or LineSettings(), node.name)
@@ -326,7 +326,7 @@ class Bridge:
             if not device.delete_pending:
                 self.io.delete_device(device)
 
-    def take_down(self, node: Node) -> None:
+    def _take_down(self, node: Node) -> None:
         """Take a failed stack away without asking its drivers. Its hardware stays; its old handles go on failing."""
         pin, node.pin = node.pin, None
         if pin is not None:

@@ -98,14 +98,14 @@ class Reflector:
         ke = bridge.ke
         line, node.line = node.line, None
         settings, vector = node.settings, node.pin.vector.number if node.pin is not None else node.vector
-        bridge.take_down(node)
+        bridge._take_down(node)
         if line is not None and isinstance(fault, BugCheck) and fault.code in HUNG and settings is not None:
             reopened = None
             with contextlib.suppress(HilbridgeError):  # a line of the caller's own making has no moniker that opens it
                 line.close()
                 reopened = open_hardware(node.moniker, settings, {}).line
             line = reopened or line
-        node.pdo = rootbus.create_child(bridge.bus, node.moniker)
+        node.pdo = rootbus.create_child(bridge._bus, node.moniker)
         node.line = line
         if line is not None:
             if vector is not None and ke.vector(vector).dead:
@@ -114,8 +114,8 @@ class Reflector:
             line.connect(node.pin)
         try:
             for driver in node.drivers:
-                bridge.add_device(driver, node)
-            bridge.start_device(node)
+                bridge._add_device(driver, node)
+            bridge._start_device(node)
         except BaseException:
-            bridge.take_down(node)
+            bridge._take_down(node)
             raise

@@ -207,6 +207,10 @@ class RetiredProcessor(Processor):
         raise fault
 
 
+_CHECKS = 100_000
+"""Turns of a loop in which an exception that was thrown arrives. It does in the first."""
+
+
 class Retirement:
     """What the watchdog knows of a thread on which a driver hung."""
 
@@ -233,10 +237,20 @@ class Retirement:
                 )
 
     def leave(self) -> None:
-        """The thread itself says that it is out. What was thrown and has not arrived yet is taken back."""
+        """The thread itself says that it is out. What was thrown and has not arrived yet is caught here.
+
+        It must arrive: an exception that is only taken back leaves CPython 3.11 believing, for the rest of the process, that
+        there is one to be raised. Every check for it is slow from then on, and a thread that is traced, by a debugger say,
+        checks for ever.
+        """
         with self._lock:
             self.left = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), None)
+        try:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(ProcessorRetired))
+            for _ in range(_CHECKS):
+                continue
+        except ProcessorRetired:
+            return
 
 
 class ProcessorLocal(threading.local):

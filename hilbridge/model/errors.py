@@ -7,6 +7,7 @@ received when it happened (``.partial``). Each class also derives from the built
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from hilbridge.model.status import (
