@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hilbridge import Bridge, BugCheck
+from hilbridge import Bridge, BugCheck, DriverFault
 from hilbridge.kernel import workers
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
@@ -374,8 +374,11 @@ def test_a_bridge_closes_although_a_thread_of_it_never_comes_back_and_says_so(pl
     with pytest.raises(BugCheck):
         victim.finish()
     scene.neighbour.stop()
-    with pytest.warns(
-        RuntimeWarning, match=r"not all of its threads have ended: hilbridge-(poller|worker) .*hangkit.py:"
+    with (
+        pytest.warns(
+            RuntimeWarning, match=r"not all of its threads have ended: hilbridge-(poller|worker) .*hangkit.py:"
+        ),
+        pytest.raises(DriverFault, match=r"driver bad was unloaded while thread 'hilbridge-(poller|worker)' is inside"),
     ):
         scene.bridge.close()
     scene.hang.leave.set()
@@ -391,7 +394,7 @@ def test_a_bridge_that_is_closed_before_the_watchdog_has_seen_it_does_not_hang_e
     scene = Scene("block", place)
     victim = scene.hangs()
     scene.neighbour._enough = True  # what it waits for is cancelled by the close
-    with pytest.warns(RuntimeWarning, match="not all of its threads"), contextlib.suppress(BugCheck):
+    with pytest.warns(RuntimeWarning, match="not all of its threads"), contextlib.suppress(DriverFault):
         scene.bridge.close()
     assert any(isinstance(fault, BugCheck) for fault in scene.bridge.faults)
     scene.hang.leave.set()
