@@ -18,6 +18,7 @@ from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.kernel.limits import Limits
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.device import DeviceObject
+from hilbridge.model.driver import DriverObject
 from hilbridge.model.hardware import CAUSE_RX
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
@@ -115,6 +116,11 @@ def test_filters_come_back_with_their_stack_and_the_name_with_its_device(bridge:
 def test_the_hardware_stays_open_and_what_it_says_meanwhile_is_not_lost(tmp_path: Path) -> None:
     class Breaks(TinyDriver):
         """A filter whose writes fail it."""
+
+        def add_device(self, driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
+            status = super().add_device(driver, physical)
+            self.device.device_type = self.device.extension.lower.device_type
+            return status
 
     line = VirtualLine()
     filter_driver = Breaks(

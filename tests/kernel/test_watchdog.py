@@ -35,6 +35,8 @@ from tests.support import (
     wait,
 )
 
+pytestmark = pytest.mark.slow  # they wait for threads that are hung on purpose
+
 AT_ONCE, STUCK = 0x133, 0xEA
 PLACES = {
     "isr": (AT_ONCE, "hilbridge-poller"),

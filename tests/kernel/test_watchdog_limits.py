@@ -41,6 +41,8 @@ from tests.support import (
     wait,
 )
 
+pytestmark = pytest.mark.slow  # they wait for threads that are hung on purpose
+
 # -- what does not hang ------------------------------------------------------------------------------------------------
 
 
