@@ -207,10 +207,6 @@ class RetiredProcessor(Processor):
         raise fault
 
 
-_CHECKS = 100_000
-"""Turns of a loop in which an exception that was thrown arrives. It does in the first."""
-
-
 class Retirement:
     """What the watchdog knows of a thread on which a driver hung."""
 
@@ -231,26 +227,51 @@ class Retirement:
         ended by it: then it is raised when that returns.
         """
         with self._lock:
-            if not self.left:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self.thread), ctypes.py_object(ProcessorRetired)
-                )
+            if self.left:
+                return
+            _throw_at(self.thread)
+        _settle()
 
     def leave(self) -> None:
-        """The thread itself says that it is out. What was thrown and has not arrived yet is caught here.
-
-        It must arrive: an exception that is only taken back leaves CPython 3.11 believing, for the rest of the process, that
-        there is one to be raised. Every check for it is slow from then on, and a thread that is traced, by a debugger say,
-        checks for ever.
-        """
+        """The thread itself says that it is out. What was thrown and has not arrived yet is caught here."""
         with self._lock:
             self.left = True
+        _settle()
+
+
+def _throw_at(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(ProcessorRetired))
+
+
+_CHECKS = 100_000
+"""Turns of a loop in which an exception that was thrown arrives. It does in the first."""
+
+
+def _settle() -> None:
+    """Take from the interpreter the note that some thread has an exception to come, by throwing one here and catching it.
+
+    CPython 3.11 has one such note for all threads, and removes it when an exception arrives, in whatever thread; not when it
+    is taken back, nor while its thread is blocked in C. As long as the note is there every check of every thread is slow, and
+    a thread that is traced, by a debugger say, checks for ever. Nothing is lost: a thread that comes back and finds an
+    exception of its own makes the note again.
+    """
+    me, thrown = threading.get_ident(), False
+    interrupted: BaseException | None = None
+    while True:
         try:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(ProcessorRetired))
+            if not thrown:
+                _throw_at(me)
+                thrown = True
             for _ in range(_CHECKS):
                 continue
         except ProcessorRetired:
-            return
+            pass
+        except BaseException as error:  # noqa: BLE001 - a Ctrl-C was faster: ours must still be caught in here
+            interrupted = error
+            continue
+        break
+    if interrupted is not None:
+        raise interrupted
 
 
 class ProcessorLocal(threading.local):
