@@ -26,6 +26,7 @@ from hilbridge.bridge import dump as crash
 from hilbridge.bridge.monikers import open_hardware
 from hilbridge.bridge.node import Node
 from hilbridge.drivers.rootbus import entry as rootbus
+from hilbridge.kernel.event import EventType, Kevent
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError
 from hilbridge.model.irp import Irp
 
@@ -52,6 +53,8 @@ class Reflector:
         """Where crash dumps go; None: none are written."""
         self.dumps: list[Path] = []
         """Those of this bridge, oldest first."""
+        self.settled = Kevent(EventType.SYNCHRONIZATION)
+        """Set when a failure has been dealt with, whatever came of it."""
 
     def failed(self, node: Node, fault: HilbridgeError) -> None:
         """A driver of this stack is broken. At any IRQL, in any thread, under any lock of a driver: takes no lock itself."""
@@ -70,7 +73,13 @@ class Reflector:
         ke.queue_work_item(partial(self._afterwards, node, fault, record))
 
     def _afterwards(self, node: Node, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
-        """Work item: the dump, and a new stack."""
+        """Work item."""
+        try:
+            self._dump_and_restart(node, fault, record)
+        finally:
+            self.settled.set()
+
+    def _dump_and_restart(self, node: Node, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
         log.error("%s failed: %s", node.name, fault)
         if self.folder is not None and record is not None:
             try:
