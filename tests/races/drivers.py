@@ -21,6 +21,7 @@ from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
     STATUS_CANCELLED,
     STATUS_DRIVER_INTERNAL_ERROR,
+    STATUS_DRIVER_PROCESS_TERMINATED,
     STATUS_MORE_PROCESSING_REQUIRED,
     STATUS_PENDING,
     STATUS_SUCCESS,
@@ -297,7 +298,7 @@ def disowning_against_completion_through_a_filter() -> Race:
     """The caller may give up in the middle of the completion; whoever completes does not notice."""
     watcher = _watcher()
     bench = Bench(hold, above=watcher)
-    request = bench.read(STATUS_SUCCESS, STATUS_DRIVER_INTERNAL_ERROR)
+    request = bench.read(STATUS_SUCCESS, STATUS_DRIVER_PROCESS_TERMINATED)
     [irp] = bench.device.extension.held
 
     def seen_once() -> None:
