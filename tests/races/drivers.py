@@ -98,7 +98,7 @@ def completion_against_completion() -> Race:
     The caller is told one thing, once: the request's own end, or that its stack has failed, whichever came first.
     """
     bench = Bench(hold)
-    bench.read(STATUS_SUCCESS, STATUS_DRIVER_INTERNAL_ERROR)
+    bench.read(STATUS_SUCCESS, STATUS_DRIVER_PROCESS_TERMINATED)
     [irp] = bench.device.extension.held
     caught: list[BugCheck] = []
 
@@ -298,7 +298,7 @@ def disowning_against_completion_through_a_filter() -> Race:
     """The caller may give up in the middle of the completion; whoever completes does not notice."""
     watcher = _watcher()
     bench = Bench(hold, above=watcher)
-    request = bench.read(STATUS_SUCCESS, STATUS_DRIVER_PROCESS_TERMINATED)
+    request = bench.read(STATUS_SUCCESS, STATUS_DRIVER_INTERNAL_ERROR)
     [irp] = bench.device.extension.held
 
     def seen_once() -> None:
