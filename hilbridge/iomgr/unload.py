@@ -270,7 +270,9 @@ class UnloadRoutines(DeviceRoutines):
                 self.ke.cancel_timer(timer)
         # A kernel that closes waits for them, and reports those that stay: see `Kernel.end_system_threads`.
         for thread in [] if self.shutting_down else system_threads_of(driver):
-            note(thread.device, repr(thread))
+            if not thread.failed:
+                left.append(f"{thread!r} (at {thread.where()})")
+            thread.abandon()
         for device in driver.devices:
             note(device, repr(device))
             if device.attached_device is not None:
@@ -315,8 +317,7 @@ def threads_inside(driver: DriverObject) -> Iterator[tuple[str, str]]:
 
 def system_threads_of(driver: DriverObject) -> list[SystemThread]:
     """The driver's system threads that have not ended."""
-    threads = list(driver.ke.system_threads)
-    return [thread for thread in threads if thread.device.driver_object is driver and not thread.ended]
+    return [thread for thread in driver.ke.system_threads if thread.driver is driver and not thread.ended]
 
 
 def inside(innermost: FrameType, driver: DriverObject) -> str:

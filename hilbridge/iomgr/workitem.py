@@ -8,7 +8,7 @@ from typing import Any
 
 from hilbridge.iomgr.unload import UnloadRoutines
 from hilbridge.kernel.culprit import calls_driver
-from hilbridge.model.codes import PASSIVE_LEVEL
+from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
 
 WorkRoutine = Callable[[DeviceObject[Any], Any], None]
@@ -56,18 +56,22 @@ class WorkItemRoutines(UnloadRoutines):
     def queue_work_item(self, item: WorkItem, routine: WorkRoutine, context: Any = None) -> None:
         """IoQueueWorkItem: ``routine(device, context)`` is called once, on a system worker thread.
 
-        Until it has returned the device does not go, nor its driver. Bug check 0xE4 if the item is queued already, or freed.
+        Items begin in the order in which they were queued, and do not wait for one another's end: one may wait for what
+        another does. Until the routine has returned the device does not go, nor its driver. Bug check 0xE4 if the item is
+        queued already, or freed; 0xE1 if the routine returns at raised IRQL. What is queued when its stack fails is dropped.
         """
+        self.ke.current()  # a retired processor is refused
         if item.freed or not item.claim():
             what = "has been freed" if item.freed else "is queued already"
             raise self.bug_check(0xE4, "WORKER_INVALID", item, hint=f"the work item {what}", device=item.device)
         self.reference_object(item.device)
-        self.ke.queue_work_item(partial(self._run_work_item, item, item.device, routine, context))
+        self.ke.machine.queue_item(partial(self._run_work_item, item, item.device, routine, context))
 
     @calls_driver("work_item", "a work item", lambda frame: frame["device"])
     def _run_work_item(self, item: WorkItem, device: DeviceObject[Any], routine: WorkRoutine, context: Any) -> None:
-        item.release()
+        item.release()  # from here on it may be the routine's, or gone
         processor = self.ke.current()
+        irql, processor.irql = processor.irql, PASSIVE_LEVEL  # a crank is turned at APC_LEVEL, too
         try:
             if device.device_stack.fault is None:
                 routine(device, context)
@@ -86,6 +90,9 @@ class WorkItemRoutines(UnloadRoutines):
             self.fault(device, error, "a work item")
         finally:
             self.dereference_object(device)
+        processor.irql = irql
+        if processor.dpcs and irql < DISPATCH_LEVEL:
+            self.ke.drain_dpcs(processor)  # what a routine has queued that did not lower its IRQL
 
     def free_work_item(self, item: WorkItem) -> None:
         """IoFreeWorkItem: not while it is queued. Its own routine may."""

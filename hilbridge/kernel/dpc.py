@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from hilbridge.kernel.culprit import running_device
 if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
 
+DeferredRoutine = Callable[["Kdpc", Any, Any, Any], None]
+
 
 class DpcImportance(IntEnum):
-    """KDPC_IMPORTANCE. HIGH goes to the head of the queue; the others, here, to its tail in the order of their coming."""
+    """KDPC_IMPORTANCE. A high one goes to the head of the queue, all others to the tail: here every DPC runs soon."""
 
     LOW = 0
     MEDIUM = 1
@@ -22,15 +25,12 @@ class DpcImportance(IntEnum):
 
 
 HIGH = int(DpcImportance.HIGH)
-_MEDIUM = int(DpcImportance.MEDIUM)
-
-DeferredRoutine = Callable[["Kdpc", Any, Any, Any], None]
 
 
 class Kdpc:
     """KDPC. Queued at most once; it may be queued again from the moment it is taken off, before its routine runs."""
 
-    __slots__ = ("_idle", "_queued", "argument1", "argument2", "context", "device", "importance", "routine")
+    __slots__ = ("_queued", "argument1", "argument2", "context", "device", "importance", "queue", "routine")
 
     def __init__(self, routine: DeferredRoutine, context: Any = None, device: DeviceObject[Any] | None = None) -> None:
         self.routine = routine
@@ -42,46 +42,57 @@ class Kdpc:
             self.device = running_device()
             if self.device is None:
                 self.__class__ = _Ownerless
+        self.importance: int = DpcImportance.MEDIUM
+        """KeSetImportanceDpc: what holds from when it is queued the next time."""
+        self.queue: deque[Kdpc] | None = None
+        """Where it was put the last time that it was queued."""
         self.argument1: Any = None
         self.argument2: Any = None
-        self.importance: int = _MEDIUM
-        """KeSetImportanceDpc."""
-        # One token, in the one list or in the other. Taking it is atomic: two threads cannot both queue one DPC, and of who
-        # runs it and who takes it out of the queue only one gets it. The place in a processor's queue that is left behind by
-        # who takes it out finds nothing to run.
-        self._idle: list[None] = [None]
-        self._queued: list[None] = []
+        # An empty list means "queued". Taking the token is atomic, so two threads cannot both queue one DPC.
+        self._queued: list[None] = [None]
 
     def claim(self, argument1: Any, argument2: Any) -> bool:
         """Mark as queued; False if it was queued already (then the new arguments are lost, as in Windows)."""
         try:
-            self._idle.pop()
+            self._queued.pop()
         except IndexError:
             return False
         self.argument1 = argument1
         self.argument2 = argument2
-        self._queued.append(None)
         return True
 
-    def release(self) -> tuple[Any, Any] | None:
-        """Mark as not queued, and hand out the arguments: from now on it may be queued again. None: it was taken out."""
-        try:
-            self._queued.pop()
-        except IndexError:
-            return None
+    def release(self) -> tuple[Any, Any]:
+        """Mark as not queued, and hand out the arguments: from now on it may be queued again."""
         arguments = self.argument1, self.argument2
         self.argument1 = self.argument2 = None
-        self._idle.append(None)
+        self._queued.append(None)
         return arguments
 
+    def move_to(self, queue: deque[Kdpc]) -> None:
+        """Its turn comes on another processor. Who has taken it out of its queue says so."""
+        self.queue = queue
+        queue.append(self)
+
     def withdraw(self) -> bool:
-        """Take it out of the queue; False if it is not in one."""
-        return self.release() is not None
+        """Take it out of the queue; False if it is in none, because it runs, or is just about to.
+
+        A deque gives an element to one taker only, either to us or to the processor that is about to run it. Between its
+        claim and its way into the queue, and on its way to another processor, it is nowhere: then it is too late, too.
+        """
+        queue = self.queue
+        if queue is None:
+            return False
+        try:
+            queue.remove(self)
+        except ValueError:
+            return False
+        self.release()
+        return True
 
     @property
     def queued(self) -> bool:
         """Whether it waits in some processor's queue."""
-        return not self._idle
+        return not self._queued
 
 
 class _Ownerless(Kdpc):
@@ -97,3 +108,13 @@ class _Ownerless(Kdpc):
         if self.device is not None:
             self.__class__ = Kdpc  # type: ignore[assignment]
         return Kdpc.claim(self, argument1, argument2)
+
+
+def move_dpcs(source: deque[Kdpc], target: deque[Kdpc]) -> None:
+    """Another processor is to run them. Some may be taken out meanwhile."""
+    while True:
+        try:
+            dpc = source.popleft()
+        except IndexError:
+            return
+        dpc.move_to(target)

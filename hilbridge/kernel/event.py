@@ -1,16 +1,14 @@
-"""KEVENT, and waiting for one: at PASSIVE_LEVEL only, because whoever waits higher holds up his processor."""
+"""KEVENT: a flag that threads wait for."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from hilbridge.kernel.wait import DispatcherObject, EventWait
+from hilbridge.kernel.wait import DispatcherObject, signaling
 
 if TYPE_CHECKING:
     from hilbridge.kernel.processor import Processor
-
-__all__ = ["EventType", "EventWait", "Kevent"]
 
 
 class EventType(IntEnum):
@@ -30,40 +28,37 @@ class Kevent(DispatcherObject):
         self._kind = kind
         self._signaled = signaled
 
-    def _is_signaled(self, processor: Processor | None) -> bool:
-        return self._signaled
-
-    def _take(self, processor: Processor | None) -> None:
-        if self._kind is EventType.SYNCHRONIZATION:
-            self._signaled = False
+    def __repr__(self) -> str:
+        return f"<{self._kind.name.lower()} event, {'set' if self._signaled else 'not set'}>"
 
     def set(self) -> bool:
-        """KeSetEvent: returns the previous state."""
-        with self._lock:
+        """Set it; returns the previous state. `Kernel.set_event` is the driver's routine."""
+        with signaling(self):
             previous, self._signaled = self._signaled, True
-            woken = self._hand_out()
-        self._wake(woken)
         return previous
 
     def clear(self) -> bool:
-        """KeResetEvent: returns the previous state."""
+        """Reset it; returns the previous state."""
         with self._lock:
             previous, self._signaled = self._signaled, False
             return previous
 
     def pulse(self) -> bool:
-        """KePulseEvent: wake those who wait now, as `set` would, and leave the event reset; returns the previous state.
-
-        A wait for several objects only hears of it afterwards, when it is over: as in Windows, do not build on this routine.
-        """
-        with self._lock:
+        """Let those go on who wait at this moment, as `set` would, and reset it; returns the previous state."""
+        with signaling(self) as signal:
             previous, self._signaled = self._signaled, True
-            woken = self._hand_out()
+            signal.serve()
             self._signaled = False
-        self._wake(woken)
         return previous
 
     @property
     def signaled(self) -> bool:
         """KeReadStateEvent."""
         return self._signaled
+
+    def _is_open_to(self, thread: Processor | None) -> bool:
+        return self._signaled
+
+    def _take(self, thread: Processor | None) -> None:
+        if self._kind is EventType.SYNCHRONIZATION:
+            self._signaled = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilbridge.kernel import culprit
 from hilbridge.kernel.processor import ProcessorRetired
-from hilbridge.model.device import DeviceObject
+from hilbridge.model.device import DeviceObject, DeviceStack
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, NtStatusError, UsageFault
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class FaultRoutines:
         def current(self) -> Processor: ...
 
         def vectors(self) -> list[Vector]: ...
+
+        def end_threads_of(self, stack: DeviceStack) -> None: ...
 
     def __init__(self) -> None:
         self.faults: list[HilbridgeError] = []
@@ -93,6 +95,7 @@ class FaultRoutines:
             device.device_stack.fault = fault
             for vector in self.vectors():
                 vector.lose(device.device_stack)
+            self.end_threads_of(device.device_stack)
         if first or marks:  # one fault may mark several stacks: those that share a vector
             self.on_fault(device, fault)
         return fault

@@ -39,7 +39,7 @@ TURN = 2_000_000
 """How long they may take, after the first look: nanoseconds."""
 
 
-class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
+class Kernel(WaitRoutines, ThreadRoutines, FaultRoutines, DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
     vector_class: type[Vector] = Vector
@@ -61,7 +61,6 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
         self.watchdog = Watchdog(self)
         self._wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
         self._vectors: dict[int, Vector] = {}
-        self.system_threads = set()
         self.machine: Machine = machine(self) if machine else Poller(self)
 
     # -- processors and IRQL -----------------------------------------------------------------------------------------
@@ -117,11 +116,6 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
             if old < DISPATCH_LEVEL and processor.dpcs:
                 self.drain_dpcs(processor)
 
-    @staticmethod
-    def new_lock() -> threading.Lock:
-        """A lock of the model's own, that is held over a few lines and never while foreign code runs."""
-        return threading.Lock()
-
     def spin_lock(self) -> SpinLock:
         """KeInitializeSpinLock."""
         return SpinLock(self)
@@ -133,10 +127,11 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
         if not dpc.claim(argument1, argument2):
             return False
         processor = self.current()
+        dpc.queue = dpcs = processor.dpcs
         if dpc.importance == HIGH:
-            processor.dpcs.appendleft(dpc)
+            dpcs.appendleft(dpc)
         else:
-            processor.dpcs.append(dpc)
+            dpcs.append(dpc)
         if processor.irql < DISPATCH_LEVEL:
             self.drain_dpcs(processor)
         return True
@@ -158,7 +153,11 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
             left = DPCS_PER_LOOK
             looks: list[int] = []
             while dpcs:
-                self.run_dpc(dpcs.popleft())
+                try:
+                    dpc = dpcs.popleft()
+                except IndexError:  # another thread has removed the last one
+                    break
+                self.run_dpc(dpc)
                 left -= 1
                 if not left and dpcs:
                     looks.append(self.clock.now())
@@ -173,10 +172,7 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
     @calls_driver("dpc", "a DPC", lambda frame: frame["dpc"].device)
     def run_dpc(self, dpc: Kdpc) -> None:
         """Run one DPC. What its routine raises is latched. One of a stack that has failed is dropped."""
-        arguments = dpc.release()
-        if arguments is None:
-            return  # it was taken out of the queue
-        argument1, argument2 = arguments
+        argument1, argument2 = dpc.release()
         if dpc.device is not None and dpc.device.device_stack.fault is not None:
             return
         try:
@@ -185,8 +181,9 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
             self.current().irql = DISPATCH_LEVEL
             self.routine_raised(dpc.device, dpc.routine, error, "a DPC")
 
-    def remove_queue_dpc(self, dpc: Kdpc) -> bool:
-        """KeRemoveQueueDpc: True if it was queued, and now is not. It may still be running, on another processor."""
+    @staticmethod
+    def remove_queue_dpc(dpc: Kdpc) -> bool:
+        """KeRemoveQueueDpc: True if it was queued; it does not run then. False: it runs, or is about to, or was not queued."""
         return dpc.withdraw()
 
     # -- timers ------------------------------------------------------------------------------------------------------
@@ -206,8 +203,7 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
         return self.timers.cancel(timer)
 
     def expire(self, timer: Ktimer) -> None:
-        """A timer is due: satisfy those who wait for it, and queue its DPC on this processor."""
-        timer.fire()
+        """A timer is due, and signaled: queue its DPC on this processor."""
         dpc = timer.expired_dpc
         if dpc is not None:
             self.insert_queue_dpc(dpc)
@@ -224,8 +220,11 @@ class Kernel(FaultRoutines, WaitRoutines, ThreadRoutines, DeviceQueueRoutines):
         return self.machine.wait(processor, what, timeout, pin, alert)
 
     def queue_work_item(self, work: Callable[[], None]) -> None:
-        """Run `work` at PASSIVE_LEVEL on a system worker thread. For drivers there is ``io.queue_work_item``."""
-        self.current()
+        """ExQueueWorkItem: run `work` at PASSIVE_LEVEL on the system worker thread, in the order in which it was queued.
+
+        For work that is the system's own, and short. A driver's goes through `IoManager.queue_work_item`.
+        """
+        self.current()  # a retired one is refused
         self.machine.queue_work(partial(self.run_work_item, work))
 
     @calls_driver("work_item", "a work item", lambda frame: frame["self"].owner_of_work(frame["work"]))

@@ -67,6 +67,9 @@ class Machine(Protocol):
     def queue_callback(self, callback: Callable[[], None]) -> None:
         """Run an application's callback, outside of the model."""
 
+    def queue_item(self, work: Callable[[], None]) -> None:
+        """The same for the work item of a driver, which may wait for another one that runs meanwhile."""
+
     def start_thread(self, thread: SystemThread) -> None:
         """Run ``thread.run`` on a thread of its own."""
 

@@ -6,13 +6,14 @@ When not even a timer is left, nothing can ever happen any more, and it raises `
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hilbridge.kernel.baton import Fiber
 from hilbridge.kernel.clock import VirtualClock
+from hilbridge.kernel.dpc import move_dpcs
+from hilbridge.kernel.fibers import Fibers
 from hilbridge.model.errors import Deadlock, DriverFault, UsageFault
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hilbridge.kernel.processor import Processor
     from hilbridge.kernel.systhread import SystemThread
 
+STOP_TURNS = 10_000
+"""How often the crank is turned at the end before what goes on for ever is dropped."""
 DEFERRED_TURN = 1_000_000
 """What a turn of deferred DPCs takes, in nanoseconds of virtual time, when there is nothing else to do."""
 
@@ -40,8 +43,7 @@ class ManualMachine:
         self._work: deque[Callable[[], None]] = deque()
         self._deferred: deque[Kdpc] = deque()
         self._stopped = False
-        self._fibers: dict[int, Fiber] = {}
-        """System threads that have not ended, by the identifier of their thread, in the order of their making."""
+        self._fibers = Fibers()
 
     # -- Machine -----------------------------------------------------------------------------------------------------
 
@@ -81,8 +83,7 @@ class ManualMachine:
     def defer_dpcs(self, processor: Processor) -> None:
         """The crank goes on with them when nothing else is ready."""
         processor.let_others_first()
-        while processor.dpcs:
-            self._deferred.append(processor.dpcs.popleft())
+        move_dpcs(processor.dpcs, self._deferred)
 
     def timer_changed(self) -> None:
         """The crank looks at the timers by itself."""
@@ -95,6 +96,10 @@ class ManualMachine:
         """Queue for the next turn."""
         self._work.append(callback)
 
+    def queue_item(self, work: Callable[[], None]) -> None:
+        """Queue for the next turn."""
+        self._work.append(work)
+
     def wait(
         self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
     ) -> bool:
@@ -102,10 +107,9 @@ class ManualMachine:
 
         A system thread does not turn it: it hands the baton back to whoever does.
         """
-        fiber = self._fibers.get(threading.get_ident()) if self._fibers else None
-        if fiber is not None:
-            return fiber.wait(what, timeout)
         deadline = None if timeout is None else self._clock.now() + timeout
+        if processor.system_thread is not None:
+            return self._fibers.park(processor.system_thread, what, deadline)
         while not what.done:
             if processor.sigint:
                 # A periodic timer can keep the crank turning for ever: Ctrl-C must end it.
@@ -121,36 +125,24 @@ class ManualMachine:
                 if deadline is None or self._clock.now() < deadline:
                     continue
                 return bool(what.done)
-            due = self._ke.timers.next_due()
+            due = self.next_due()
             if deadline is not None and (due is None or due > deadline):
                 self._clock.advance_to(deadline)
                 return False
             if due is None:
-                threads = "".join(f"; {fiber.body!r} waits" for fiber in self._fibers.values())
-                raise Deadlock(
-                    f"nothing is left that could happen; waiting are: {self._describe_pending() or 'no IRPs'}{threads}"
-                )
+                raise Deadlock(f"nothing is left that could happen; waiting are: {self.describe_waiting()}")
             self._clock.advance_to(due)
         return True
 
     def start_thread(self, thread: SystemThread) -> None:
-        """Its first turn comes with the crank."""
-        fiber = Fiber(self._ke, thread)
-        ident = fiber.thread.ident
-        if ident is not None:
-            self._fibers[ident] = fiber
+        """The crank gives it its turns; it goes on until it waits or ends."""
+        self._fibers.start(thread)
 
     def join_thread(self, thread: SystemThread, timeout: float) -> bool:
-        """Do what is still to be done; if it has not ended then, it never will by itself, and is made to."""
-        self.run_until_idle()
-        ended = thread.ended
-        for ident, fiber in list(self._fibers.items()):
-            if fiber.body is thread:
-                while not thread.ended and fiber.thread.is_alive():
-                    fiber.cancel()
-                fiber.thread.join()
-                self._fibers.pop(ident, None)
-        return ended
+        """Turn the crank until nothing is ready. False if the thread has not ended then: no time passes for it."""
+        with contextlib.suppress(Deadlock):  # others that never come to rest
+            self.run_until_idle(STOP_TURNS)
+        return thread.ended
 
     def serve_briefly(self, processor: Processor, pin: Pin, served: int) -> bool:
         """Nothing happens here that nobody cranks."""
@@ -171,7 +163,7 @@ class ManualMachine:
     def stop(self) -> None:
         """Do what is still to be done; DPCs that queue one another for ever are dropped and reported."""
         try:
-            self.run_until_idle(10_000)
+            self.run_until_idle(STOP_TURNS)
         except Deadlock:
             if not self._deferred:
                 raise
@@ -187,12 +179,27 @@ class ManualMachine:
 
     def _ready(self) -> bool:
         """Whether anything but deferred DPCs is ready."""
-        due = self._ke.timers.next_due()
-        return bool(self._raised or self._work or self._ke.finalized or (due is not None and due <= self._clock.now()))
+        due = self.next_due()
+        return bool(
+            self._raised
+            or self._work
+            or self._ke.finalized
+            or self._fibers.ready
+            or (due is not None and due <= self._clock.now())
+        )
+
+    def next_due(self) -> int | None:
+        """When the earliest timer expires, or the earliest wait of a system thread is over (nanoseconds); None: never."""
+        timer, thread = self._ke.timers.next_due(), self._fibers.next_due()
+        return timer if thread is None else thread if timer is None else min(timer, thread)
+
+    def describe_waiting(self) -> str:
+        """The requests that have not ended, and the system threads that wait, in words."""
+        return "; ".join(part for part in (self._describe_pending() or "no IRPs", self._fibers.describe()) if part)
 
     def step(self) -> bool:
-        """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work, else a turn of the DPCs that
-        had no room in an earlier one. False: nothing was.
+        """Do one thing that is ready: an interrupt, else an expired timer, else a piece of work, else a system thread's turn,
+        else a turn of the DPCs that had no room in an earlier one. False: nothing was.
         """
         if self._raised:
             pin = self._raised.popleft()
@@ -212,27 +219,13 @@ class ManualMachine:
             except Exception as error:  # noqa: BLE001 - latched
                 self._ke.callback_raised(error)
             return True
+        if self._fibers.step(self._clock.now()):
+            return True
         if self._deferred:
             processor = self._ke.current()
-            processor.dpcs.extend(self._deferred)
-            self._deferred.clear()
+            move_dpcs(self._deferred, processor.dpcs)
             self._ke.drain_dpcs(processor)
             return True
-        return self._turn_of_a_thread()
-
-    def _turn_of_a_thread(self) -> bool:
-        """Let the first system thread that could go on do so, until it waits again."""
-        if threading.get_ident() in self._fibers:
-            return False  # it is one of them that turns the crank
-        for ident, fiber in list(self._fibers.items()):
-            if fiber.ready:
-                del self._fibers[ident]  # to the end of the line, if it has not ended
-                self._fibers[ident] = fiber
-                fiber.resume()
-                if fiber.body.ended:
-                    fiber.thread.join()
-                    self._fibers.pop(ident, None)
-                return True
         return False
 
     def run_until_idle(self, limit: int = 100_000) -> int:
@@ -247,7 +240,7 @@ class ManualMachine:
         end = self._clock.now() + round(seconds * 1e9)
         while True:
             self.run_until_idle()
-            due = self._ke.timers.next_due()
+            due = self.next_due()
             if due is None or due > end:
                 break
             self._clock.advance_to(due)

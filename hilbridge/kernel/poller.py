@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.kernel.dpc import move_dpcs
 from hilbridge.kernel.pollmask import CAUSES, MASKS, POLL_GONE, poll_mask
 from hilbridge.kernel.processor import ProcessorRetired
 from hilbridge.kernel.steering import LockWaker, alertable, steer
-from hilbridge.kernel.workers import JOIN_SECONDS, Worker
+from hilbridge.kernel.workers import JOIN_SECONDS, Worker, WorkerPool
 from hilbridge.model.errors import DriverFault, InternalFault
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Poller:
         self.wakeups = 0
         """Turns of the poller's loop: it stands still while nothing happens."""
         self._worker = Worker("hilbridge-worker", ke.work_item_raised)
+        self._items = WorkerPool("hilbridge-item", ke.work_item_raised)
         self._callbacks = Worker("hilbridge-callbacks", ke.callback_raised)
 
     # -- pins --------------------------------------------------------------------------------------------------------
@@ -142,8 +144,7 @@ class Poller:
             self._overran = True
             return
         self._start()
-        while processor.dpcs:
-            self._deferred.append(processor.dpcs.popleft())
+        move_dpcs(processor.dpcs, self._deferred)
         self._ring()
 
     def timer_changed(self) -> None:
@@ -184,6 +185,10 @@ class Poller:
         """Run an application's callback on a thread that never is a processor."""
         self._callbacks.put(callback)
 
+    def queue_item(self, work: Callable[[], None]) -> None:
+        """Run a driver's work item at PASSIVE_LEVEL on one of several worker threads."""
+        self._items.put(work)
+
     @staticmethod
     def start_thread(thread: SystemThread) -> None:
         """A thread of a driver."""
@@ -199,16 +204,18 @@ class Poller:
 
     def stop(self) -> None:
         """End the threads."""
+        for thread in self._items.stop():
+            self._ke.watchdog.condemn(thread)
         self._stop_worker(self._worker)
         with self._lock:
             self._stopping = True
-            thread, ended = self._thread, self._ended
-        if thread is not None and thread is not threading.current_thread():
+            poller, ended = self._thread, self._ended
+        if poller is not None and poller is not threading.current_thread():
             self._ring()
-            if not ended.wait(JOIN_SECONDS) and not self._ke.watchdog.condemn(thread.ident or 0):
+            if not ended.wait(JOIN_SECONDS) and not self._ke.watchdog.condemn(poller.ident or 0):
                 raise InternalFault("the poller did not stop, and no driver is to be seen on it")
-            if thread is self._thread:
-                thread.join(JOIN_SECONDS)  # else it has been retired: it ends when its driver lets it
+            if poller is self._thread:
+                poller.join(JOIN_SECONDS)  # else it has been retired: it ends when its driver lets it
         self._stopped = True
         self._epoll.close()
         os.close(self._bell)
@@ -226,8 +233,7 @@ class Poller:
                 with pin.lock:
                     if pin.steerer is processor:
                         self._free(pin)
-            while processor.dpcs:
-                self._deferred.append(processor.dpcs.popleft())
+            move_dpcs(processor.dpcs, self._deferred)
         with self._lock:
             if self._thread is not None and self._thread.ident == thread:
                 self._generation += 1
@@ -239,6 +245,7 @@ class Poller:
         for worker in (self._worker, self._callbacks):
             if worker.thread == thread:
                 worker.replace()
+        self._items.retire(thread)
         if self._deferred and not self._stopping:
             self._start()
         self._ring()
@@ -277,8 +284,7 @@ class Poller:
                 ke.expire(timer)
             else:
                 self._overran = True
-            while deferred:
-                processor.dpcs.append(deferred.popleft())
+            move_dpcs(deferred, processor.dpcs)
             if processor.dpcs:
                 ke.drain_dpcs(processor)
             # Announce how long we sleep *before* looking at the queue a last time: a timer that is set in between sees

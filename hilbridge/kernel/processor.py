@@ -25,7 +25,9 @@ from hilbridge.kernel.dpc import HIGH
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
     from hilbridge.kernel.kernel import Kernel
+    from hilbridge.kernel.mutex import Kmutex
     from hilbridge.kernel.steering import Waker
+    from hilbridge.kernel.systhread import SystemThread
     from hilbridge.model.errors import HilbridgeError
 
 
@@ -42,17 +44,20 @@ class Processor:
     __slots__ = (
         "__weakref__",
         "catching_up",
+        "critical_regions",
         "dpcs",
         "draining",
         "inside",
         "irql",
         "is_poller",
         "ke",
+        "mutexes",
         "number",
         "offers",
         "put_off",
         "retirement",
         "sigint",
+        "system_thread",
         "thread_name",
         "waker",
     )
@@ -76,6 +81,12 @@ class Processor:
         """Completions that wait until the stack is less deep; see `hilbridge.iomgr.irps`."""
         self.catching_up = False
         self.waker: Waker | None = None
+        self.system_thread: SystemThread | None = None
+        """The system thread that this is, if it is one."""
+        self.critical_regions = 0
+        """How often this thread has entered a critical region and not left it."""
+        self.mutexes: list[Kmutex] = []
+        """The mutexes that it owns. Owning one is being in a critical region."""
 
     def catch_up(self) -> None:
         """Do what has been put off, in order. What raises does not keep back the rest; the first error is raised at the end."""

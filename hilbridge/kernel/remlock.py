@@ -7,36 +7,49 @@ run-down in CLEANUP.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hilbridge.kernel.culprit import running_device
 from hilbridge.kernel.event import Kevent
+from hilbridge.model.codes import PASSIVE_LEVEL
+from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.status import STATUS_DELETE_PENDING, STATUS_SUCCESS, NtStatus
 
 if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.model.device import DeviceObject
 
+PATIENCE = 50.0
+"""Seconds that a removal waits: less than the watchdog and who has sent REMOVE_DEVICE do, so that it can say what is held."""
+
 _VERIFIER = "DRIVER_VERIFIER_DETECTED_VIOLATION"
 
 
 class RemoveLock:
-    """IO_REMOVE_LOCK, initialised (IoInitializeRemoveLock). Tags say who holds it; None is a tag as any other.
+    """IO_REMOVE_LOCK. Tags say who holds it: the IRP, or any other hashable object; None is a tag as any other.
 
-    `device` is whose driver is to blame for misuse, where the calling thread does not run a driver's code.
+    Tags are always checked. `device` is whose driver is to blame for misuse, where the calling thread runs no driver's code.
     """
 
     __slots__ = ("_device", "_idle", "_ke", "_lock", "_tags", "removed")
 
-    def __init__(self, ke: Kernel, device: DeviceObject[object] | None = None) -> None:
+    def __init__(self, ke: Kernel, device: DeviceObject[Any] | None = None) -> None:
+        """IoInitializeRemoveLock: once."""
+        if hasattr(self, "_tags"):
+            raise ke.bug_check(0xC4, _VERIFIER, 0xD7, self, hint="a remove lock is initialized once", holder=device)
         self._ke = ke
         self._device = device
-        self._lock = ke.new_lock()
+        self._lock = threading.Lock()
         self._tags: Counter[Hashable] = Counter()
         self._idle = Kevent()
         self.removed = False
         """`release_and_wait` has been called: nobody gets the lock any more."""
+
+    def __repr__(self) -> str:
+        return f"<remove lock{' (removed)' if self.removed else ''}, held by {self.tags}>"
 
     @property
     def count(self) -> int:
@@ -48,7 +61,7 @@ class RemoveLock:
     def tags(self) -> dict[Hashable, int]:
         """Who holds it, and how often."""
         with self._lock:
-            return {tag: count for tag, count in self._tags.items() if count}
+            return dict(self._tags)
 
     def acquire(self, tag: Hashable = None) -> NtStatus:
         """IoAcquireRemoveLock, up to DISPATCH_LEVEL: STATUS_SUCCESS, or STATUS_DELETE_PENDING: leave the device alone."""
@@ -61,40 +74,52 @@ class RemoveLock:
     def release(self, tag: Hashable = None) -> None:
         """IoReleaseRemoveLock, up to DISPATCH_LEVEL. Bug check 0xC4/0xD5 if nobody holds it with that tag."""
         with self._lock:
-            known = self._tags[tag] > 0
-            if known:
-                self._tags[tag] -= 1
-            last = self.removed and not self._tags.total()
+            known = self._give_back(tag)
+            last = self.removed and not self._tags
         if not known:
-            raise self._ke.bug_check(
-                0xC4,
-                _VERIFIER,
-                0xD5,
-                self,
-                tag,
-                hint="release the lock with the tag of an acquire",
-                holder=self._device,
-            )
+            raise self._mismatch(0xD5, tag, "release the lock with the tag of an acquire")
         if last:
             self._idle.set()
 
     def release_and_wait(self, tag: Hashable = None, timeout: float | None = None) -> bool:
         """IoReleaseRemoveLockAndWait, at PASSIVE_LEVEL, in REMOVE_DEVICE: give up one's own acquisition and wait for the rest.
 
-        Bug check 0xC4/0xD6 if nobody holds it with that tag. Returns False if `timeout` (seconds; None: without a bound of its
-        own, the request that removes the device has one) passed first.
+        After the request was passed down, and before the device is detached. Bug check 0xC4/0xD6 if nobody holds it with that
+        tag, 0xA at raised IRQL. Returns False if `timeout` (seconds) passed first. Without one the bound is `PATIENCE`: it is
+        a fault of the driver, which says who holds the lock still, if that passes.
         """
-        with self._lock:
-            known = self._tags[tag] > 0
-            if known:
-                self._tags[tag] -= 1
-                self.removed = True
-            idle = not self._tags.total()
-        if not known:
-            raise self._ke.bug_check(
-                0xC4, _VERIFIER, 0xD6, self, tag, hint="acquire the lock for the removal itself", holder=self._device
+        ke = self._ke
+        irql = ke.irql
+        if irql != PASSIVE_LEVEL:
+            raise ke.bug_check(
+                0xA, "IRQL_NOT_LESS_OR_EQUAL", "release_and_wait", irql, hint="call release_and_wait at PASSIVE_LEVEL"
             )
-        return idle or self._ke.wait_for_single_object(self._idle, timeout)
+        with self._lock:
+            known = self._give_back(tag)
+            self.removed = self.removed or known
+            idle = not self._tags
+        if not known:
+            raise self._mismatch(0xD6, tag, "acquire the lock for the removal itself")
+        if idle or ke.wait_for_single_object(self._idle, PATIENCE if timeout is None else timeout):
+            return True
+        if timeout is not None:
+            return False
+        fault = DriverFault(f"{self!r} was not released within {PATIENCE:g} s of the removal")
+        device = running_device() or self._device
+        if device is not None:
+            ke.latch_fault(device, fault, "release_and_wait")
+        raise fault
 
-    def __repr__(self) -> str:
-        return f"<remove lock{' (removed)' if self.removed else ''}, held by {self.tags}>"
+    def _give_back(self, tag: Hashable) -> bool:
+        """Under the lock. False if it is not held with that tag."""
+        left = self._tags.get(tag, 0) - 1
+        if left > 0:
+            self._tags[tag] = left
+        elif left == 0:
+            del self._tags[tag]
+        return left >= 0
+
+    def _mismatch(self, rule: int, tag: Hashable, hint: str) -> BugCheck:
+        return self._ke.bug_check(
+            0xC4, _VERIFIER, rule, self, tag, hint=f"{hint}; it is held by {self.tags}", holder=self._device
+        )

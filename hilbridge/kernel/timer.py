@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from hilbridge.kernel.event import EventType
-from hilbridge.kernel.wait import DispatcherObject
+from hilbridge.kernel.wait import DispatcherObject, signaling
 
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
@@ -24,39 +24,40 @@ def relative_ms(milliseconds: float) -> int:
 
 
 class Ktimer(DispatcherObject):
-    """KTIMER. One of notification stays signaled after its expiry until it is set again; one of synchronization satisfies
-    one wait, and is then not signaled any more.
+    """KTIMER. Signaled when it expires, and not signaled any more when it is set again; cancelling leaves that as it is.
+
+    A notification timer wakes everybody and stays signaled; a synchronization timer wakes one, and is reset.
     """
 
-    __slots__ = ("_kind", "dpc", "due", "expired_dpc", "period", "serial", "signaled")
-
-    signaled: bool  # known without the lock: also who holds that of the queue of timers sets it
+    __slots__ = ("_kind", "_signaled", "dpc", "due", "expired_dpc", "period", "serial")
 
     def __init__(self, kind: EventType = EventType.NOTIFICATION) -> None:
         super().__init__()
         self._kind = kind
+        self._signaled = False
         self.due = 0
         self.period = 0
         self.dpc: Kdpc | None = None
         self.expired_dpc: Kdpc | None = None
         """The DPC of the expiry that was taken last: by now the timer may have been set again, with another one."""
-        self.signaled = False
         self.serial = 0
         """Number of the queue entry that counts, or 0 when not queued: older entries of this timer are dead."""
 
-    def _is_signaled(self, processor: Processor | None) -> bool:
-        return self.signaled
+    def __repr__(self) -> str:
+        queued = f"due at {self.due} ns" if self.serial else "not queued"
+        return f"<{self._kind.name.lower()} timer, {queued}>"
 
-    def _take(self, processor: Processor | None) -> None:
+    @property
+    def signaled(self) -> bool:
+        """KeReadStateTimer."""
+        return self._signaled
+
+    def _is_open_to(self, thread: Processor | None) -> bool:
+        return self._signaled
+
+    def _take(self, thread: Processor | None) -> None:
         if self._kind is EventType.SYNCHRONIZATION:
-            self.signaled = False
-
-    def fire(self) -> None:
-        """It has expired: satisfy those who wait for it."""
-        if self._waits or self._told:
-            with self._lock:
-                woken = self._hand_out()
-            self._wake(woken)
+            self._signaled = False
 
 
 class TimerQueue:
@@ -81,7 +82,7 @@ class TimerQueue:
             timer.due = due
             timer.period = period
             timer.dpc = dpc
-            timer.signaled = False
+            timer._signaled = False
             heappush(self._heap, (due, self._serial, timer))
             self._sweep()
             self._drop_dead()
@@ -115,8 +116,11 @@ class TimerQueue:
             if not self._heap or self._heap[0][0] > now:
                 return None
             timer = heappop(self._heap)[2]
-            timer.signaled = True
             timer.expired_dpc = timer.dpc
+            with signaling(
+                timer
+            ):  # under our lock: it may not be set anew in between, and then be signaled by this expiry
+                timer._signaled = True
             if timer.period:
                 self._serial += 1
                 timer.serial = self._serial

@@ -1,96 +1,36 @@
-"""The kernel's routines about waiting: KeWaitFor..., and what signals the objects that are waited for."""
+"""The kernel's routines about dispatcher objects: KeSetEvent and its kin, KeWaitForSingleObject, KeWaitForMultipleObjects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
+from hilbridge.kernel import wait as waits
 from hilbridge.kernel.event import Kevent
-from hilbridge.kernel.semaphore import Kmutex, Ksemaphore
-from hilbridge.kernel.wait import MAXIMUM_WAIT_OBJECTS, DispatcherObject, MultipleWait, WaitType
+from hilbridge.kernel.faults import FaultRoutines
+from hilbridge.kernel.mutex import FastMutex, Kmutex
+from hilbridge.kernel.semaphore import Ksemaphore
+from hilbridge.kernel.wait import MAXIMUM_WAIT_OBJECTS, DispatcherObject, Wait, WaitType
 from hilbridge.model.codes import DISPATCH_LEVEL
-from hilbridge.model.errors import BugCheck, UsageFault
+from hilbridge.model.errors import NtStatusError
+from hilbridge.model.status import STATUS_INVALID_PARAMETER
 
 if TYPE_CHECKING:
-    from hilbridge.kernel.clock import Clock
     from hilbridge.kernel.interrupt import Pin
     from hilbridge.kernel.machine import Waitable
     from hilbridge.kernel.processor import Processor
-    from hilbridge.model.device import DeviceObject
 
 
-class WaitRoutines:
-    """Waits are at PASSIVE_LEVEL, or with a time-out of 0, which only looks, up to DISPATCH_LEVEL; so are signals."""
+class WaitRoutines(FaultRoutines):
+    """Setting what threads wait for is allowed up to DISPATCH_LEVEL; waiting below it, or with ``timeout=0``."""
 
     if TYPE_CHECKING:
-        clock: Clock
-
-        def current(self) -> Processor: ...
-
-        def bug_check(
-            self,
-            code: int,
-            name: str,
-            *parameters: object,
-            hint: str = "",
-            device: DeviceObject[Any] | None = None,
-            holder: DeviceObject[Any] | None = None,
-        ) -> BugCheck: ...
 
         def wait(
-            self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = True
+            self, processor: Processor, what: Waitable, timeout: int | None, pin: Pin | None, alert: bool = ...
         ) -> bool: ...
 
-    def wait_for_single_object(self, what: DispatcherObject, timeout: float | None) -> bool:
-        """KeWaitForSingleObject: False when `timeout` (seconds; None = none, 0 = only look) passed first."""
-        processor = self._may_wait(timeout)
-        wait = what.begin_wait(processor)
-        if wait is None:
-            return True
-        came = False
-        try:
-            if timeout != 0:
-                self.wait(processor, wait, None if timeout is None else round(timeout * 1e9), None, alert=False)
-        finally:
-            came = what.end_wait(wait)
-        return came
-
-    def wait_for_multiple_objects(
-        self, objects: Sequence[DispatcherObject], kind: WaitType, timeout: float | None
-    ) -> int | None:
-        """KeWaitForMultipleObjects. ANY: the lowest index that is signaled, and only that one is taken. ALL: 0, and all are.
-
-        None when `timeout` (seconds; None = none, 0 = only look) passed first; then nothing has been taken.
-        """
-        if not 1 <= len(objects) <= MAXIMUM_WAIT_OBJECTS:
-            raise UsageFault(f"a wait for {len(objects)} objects: 1 to {MAXIMUM_WAIT_OBJECTS}")
-        processor = self._may_wait(timeout)
-        waits = MultipleWait(list(objects), WaitType(kind), processor)
-        deadline = None if timeout is None else self.clock.now() + round(timeout * 1e9)
-        while True:
-            wait = waits.join()
-            try:
-                taken = waits.look()
-                left = None if deadline is None else deadline - self.clock.now()
-                if taken is not None or (left is not None and left <= 0):
-                    return taken
-                self.wait(processor, wait, left, None, alert=False)
-            finally:
-                waits.leave()
-
-    def delay_execution_thread(self, seconds: float) -> None:
-        """KeDelayExecutionThread: let that much of the kernel's time pass, at PASSIVE_LEVEL."""
-        self.wait_for_single_object(Kevent(), seconds)
-
-    def _may_wait(self, timeout: float | None) -> Processor:
-        processor = self.current()
-        if processor.irql >= DISPATCH_LEVEL and timeout != 0:
-            raise self.bug_check(
-                0xB8, "ATTEMPTED_SWITCH_FROM_DPC", processor, hint="wait at PASSIVE_LEVEL, or with timeout=0"
-            )
-        return processor
-
-    # -- signals -----------------------------------------------------------------------------------------------------
+    # -- setting -----------------------------------------------------------------------------------------------------
 
     def set_event(self, event: Kevent) -> bool:
         """KeSetEvent: returns the previous state."""
@@ -101,20 +41,121 @@ class WaitRoutines:
         return event.clear()
 
     def clear_event(self, event: Kevent) -> None:
-        """KeClearEvent."""
+        """KeClearEvent: as KeResetEvent, without an answer."""
         event.clear()
 
     def pulse_event(self, event: Kevent) -> bool:
-        """KePulseEvent: returns the previous state."""
+        """KePulseEvent: those who wait at this moment go on; whoever comes later waits. Returns the previous state."""
         return event.pulse()
 
     def release_semaphore(self, semaphore: Ksemaphore, adjustment: int = 1) -> int:
         """KeReleaseSemaphore: returns the previous count. Raises `NtStatusError` STATUS_SEMAPHORE_LIMIT_EXCEEDED."""
         return semaphore.release(adjustment)
 
-    def release_mutex(self, mutex: Kmutex) -> None:
-        """KeReleaseMutex, by the thread that owns it; else bug check 0x11."""
-        if not mutex.release(self.current()):
+    def release_mutex(self, mutex: Kmutex) -> int:
+        """KeReleaseMutex: returns the previous state; 0 means that it is free now. Bug check 0x11 for who does not own it."""
+        processor = self.current()
+        if mutex.owner is not processor:
             raise self.bug_check(
-                0x11, "THREAD_NOT_MUTEX_OWNER", mutex, hint="release a mutex in the thread that has acquired it"
+                0x11, "THREAD_NOT_MUTEX_OWNER", processor, mutex, hint="the thread that owns a mutex releases it"
             )
+        return mutex.let_go()
+
+    def fast_mutex(self) -> FastMutex:
+        """ExInitializeFastMutex."""
+        return FastMutex(self)  # type: ignore[arg-type]
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait_for_single_object(self, what: DispatcherObject, timeout: float | None) -> bool:
+        """KeWaitForSingleObject: False when `timeout` (seconds; None = none, 0 = only look) passed first."""
+        processor = self.current()
+        if processor.irql >= DISPATCH_LEVEL and timeout != 0:
+            self._refuse_to_wait(processor)
+        if processor.system_thread is not None:
+            processor.system_thread.refuse_if_abandoned()
+        wait = what.begin_wait(processor)
+        if wait is None:
+            return True
+        came = False
+        try:
+            if timeout != 0:
+                self._wait(processor, wait, timeout)
+        finally:
+            came = what.end_wait(wait)
+        return came
+
+    def wait_for_multiple_objects(
+        self, objects: Sequence[DispatcherObject], kind: WaitType, timeout: float | None
+    ) -> int | None:
+        """KeWaitForMultipleObjects: the index of the object that came (0 for ALL), or None when `timeout` passed first.
+
+        ANY takes from the first object in the sequence that is signaled, and from no other; ALL takes from all of them in
+        one step, and from none before. An object that is named twice counts once. Bug check 0xC for more than 64 objects.
+        """
+        processor = self.current()
+        if len(objects) > MAXIMUM_WAIT_OBJECTS:
+            raise self.bug_check(0xC, "MAXIMUM_WAIT_OBJECTS_EXCEEDED", len(objects), hint="wait for 64 objects at most")
+        if not objects:
+            raise NtStatusError(STATUS_INVALID_PARAMETER, "a wait for no object at all")
+        if processor.irql >= DISPATCH_LEVEL and timeout != 0:
+            self._refuse_to_wait(processor)
+        if processor.system_thread is not None:
+            processor.system_thread.refuse_if_abandoned()
+        every = kind is WaitType.ALL
+        wait = waits.begin_wait(tuple(dict.fromkeys(objects)) if every else objects, processor, every=every)
+        if wait.done:
+            return wait.index
+        came = False
+        try:
+            if timeout != 0:
+                self._wait(processor, wait, timeout)
+        finally:
+            came = waits.end_wait(wait)
+        return wait.index if came else None
+
+    def delay_execution_thread(self, seconds: float) -> None:
+        """KeDelayExecutionThread: let that much time pass; 0 lets others go on that are ready. Below DISPATCH_LEVEL."""
+        processor = self.current()
+        if processor.irql >= DISPATCH_LEVEL:
+            self._refuse_to_wait(processor)
+        self._wait(processor, Wait((), processor), seconds)
+
+    def _wait(self, processor: Processor, wait: Wait, timeout: float | None) -> None:
+        thread = processor.system_thread
+        nanoseconds = None if timeout is None else round(timeout * 1e9)
+        if thread is None:
+            self.wait(processor, wait, nanoseconds, None, alert=False)
+        else:
+            with thread.waiting(wait):
+                self.wait(processor, wait, nanoseconds, None, alert=False)
+
+    def _refuse_to_wait(self, processor: Processor) -> NoReturn:
+        raise self.bug_check(
+            0xB8, "ATTEMPTED_SWITCH_FROM_DPC", processor, hint="wait at PASSIVE_LEVEL, or with timeout=0"
+        )
+
+    # -- critical regions --------------------------------------------------------------------------------------------
+
+    def enter_critical_region(self) -> None:
+        """KeEnterCriticalRegion. There are no APCs here that it could hold off: it is counted, so that it can be checked."""
+        self.current().critical_regions += 1
+
+    def leave_critical_region(self) -> None:
+        """KeLeaveCriticalRegion. Bug check 0xC4/0x3E without the entry."""
+        processor = self.current()
+        if not processor.critical_regions:
+            raise self.bug_check(
+                0xC4,
+                "DRIVER_VERIFIER_DETECTED_VIOLATION",
+                0x3E,
+                processor,
+                hint="a critical region is left by the thread that has entered it, once",
+            )
+        processor.critical_regions -= 1
+
+    @property
+    def apcs_disabled(self) -> bool:
+        """KeAreApcsDisabled: whether the thread is in a critical region. It is while it owns a mutex, too."""
+        processor = self.current()
+        return bool(processor.critical_regions or processor.mutexes)

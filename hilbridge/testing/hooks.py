@@ -44,9 +44,10 @@ def _cooperative_wait(scheduler: Scheduler, original: Callable[..., bool]) -> Ca
     def wait(
         machine: ManualMachine, processor: Any, what: Any, timeout: int | None, *rest: Any, **options: Any
     ) -> bool:
-        if scheduler.current is None:
+        # A system thread of the machine has no crank: it gives its turn back.
+        if scheduler.current is None or processor.system_thread is not None:
             return original(machine, processor, what, timeout, *rest, **options)
-        clock, timers = machine._clock, machine._ke.timers
+        clock = machine._clock
         deadline = None if timeout is None else clock.now() + timeout
         hasty = timeout is not None and timeout < PATIENCE
         while not what.done:
@@ -56,7 +57,7 @@ def _cooperative_wait(scheduler: Scheduler, original: Callable[..., bool]) -> Ca
                 return False
             if go is Go.READY or machine.step():
                 continue
-            due = timers.next_due()
+            due = machine.next_due()
             if deadline is not None and (due is None or due > deadline):
                 clock.advance_to(deadline)
                 return False

@@ -9,6 +9,7 @@ import pytest
 
 from hilbridge import DriverFault
 from hilbridge.kernel.dpc import DpcImportance, Kdpc
+from hilbridge.kernel.kernel import DPCS_PER_TURN
 from hilbridge.model.codes import DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.errors import BugCheck
 from tests.support import PATIENCE, System, Thread, TinyDriver, raises
@@ -168,38 +169,117 @@ def test_the_arguments_of_a_dpc_that_has_run_are_not_kept_alive() -> None:
     assert dpc.argument1 is None and dpc.argument2 is None
 
 
-# -- importance, and out of the queue again ----------------------------------------------------------------------------------
+# -- importance ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_of_high_importance_goes_to_the_head() -> None:
+def test_a_dpc_of_high_importance_goes_to_the_head_and_all_others_to_the_tail() -> None:
+    ke = System().ke
+    ran: list[str] = []
+
+    def made(name: str, importance: DpcImportance) -> Kdpc:
+        dpc = Kdpc(lambda *_: ran.append(name))
+        dpc.importance = importance
+        return dpc
+
+    with ke.raised_irql(DISPATCH_LEVEL):
+        for name, importance in (
+            ("medium", DpcImportance.MEDIUM),
+            ("low", DpcImportance.LOW),
+            ("high", DpcImportance.HIGH),
+            ("medium high", DpcImportance.MEDIUM_HIGH),
+            ("higher", DpcImportance.HIGH),
+        ):
+            assert ke.insert_queue_dpc(made(name, importance)) is True
+    assert ran == ["higher", "high", "medium", "low", "medium high"]
+
+
+def test_importance_counts_when_it_is_queued() -> None:
+    ke = System().ke
+    ran: list[str] = []
+    first, second = Kdpc(lambda *_: ran.append("first")), Kdpc(lambda *_: ran.append("second"))
+    with ke.raised_irql(DISPATCH_LEVEL):
+        ke.insert_queue_dpc(first)
+        ke.insert_queue_dpc(second)
+        second.importance = DpcImportance.HIGH
+    with ke.raised_irql(DISPATCH_LEVEL):
+        ke.insert_queue_dpc(first)
+        ke.insert_queue_dpc(second)
+    assert ran == ["first", "second", "second", "first"]
+
+
+# -- taking one back -----------------------------------------------------------------------------------------------------
+
+
+def test_a_dpc_that_is_removed_does_not_run_and_can_be_queued_again() -> None:
+    ke = System().ke
+    ran: list[Any] = []
+    dpc = Kdpc(lambda _d, _c, a, _b: ran.append(a))
+    assert ke.remove_queue_dpc(dpc) is False, "it never was queued"
+    with ke.raised_irql(DISPATCH_LEVEL):
+        ke.insert_queue_dpc(dpc, "first")
+        assert ke.remove_queue_dpc(dpc) is True
+        assert ke.remove_queue_dpc(dpc) is False
+        assert not dpc.queued and dpc.argument1 is None
+    assert ran == []
+    with ke.raised_irql(DISPATCH_LEVEL):
+        ke.insert_queue_dpc(dpc, "second")
+        ke.remove_queue_dpc(dpc)
+        assert ke.insert_queue_dpc(dpc, "third") is True
+    assert ran == ["third"]
+    assert ke.remove_queue_dpc(dpc) is False, "it has run"
+
+
+def test_a_dpc_that_is_removed_and_queued_again_goes_to_the_tail() -> None:
+    ke = System().ke
+    ran: list[int] = []
+    dpcs = [Kdpc(lambda _d, number, _a, _b: ran.append(number), number) for number in range(3)]
+    with ke.raised_irql(DISPATCH_LEVEL):
+        for dpc in dpcs:
+            ke.insert_queue_dpc(dpc)
+        ke.remove_queue_dpc(dpcs[0])
+        ke.insert_queue_dpc(dpcs[0])
+    assert ran == [1, 2, 0]
+
+
+def test_a_dpc_does_not_remove_itself_while_it_runs_unless_it_has_queued_itself() -> None:
+    ke = System().ke
+    seen: list[bool] = []
+
+    def routine(dpc: Kdpc, *_: Any) -> None:
+        seen.append(ke.remove_queue_dpc(dpc))
+        ke.insert_queue_dpc(dpc)
+        seen.append(ke.remove_queue_dpc(dpc))
+
+    ke.insert_queue_dpc(Kdpc(routine))
+    assert seen == [False, True]
+
+
+def test_another_thread_removes_a_dpc_from_the_queue_of_the_one_that_has_inserted_it() -> None:
+    ke = System().ke
+    ran: list[int] = []
+    dpc = Kdpc(lambda *_: ran.append(1))
+    with ke.raised_irql(DISPATCH_LEVEL):
+        ke.insert_queue_dpc(dpc)
+        assert Thread(lambda: ke.remove_queue_dpc(dpc)).finish() is True
+    assert ran == []
+
+
+def test_a_dpc_that_was_put_off_to_a_later_turn_can_be_removed_there() -> None:
     system = System()
-    story: list[str] = []
+    ran: list[int] = []
+    late = Kdpc(lambda *_: ran.append(0))
 
-    def note(_dpc: Kdpc, name: str, _a: object, _b: object) -> None:
-        story.append(name)
+    def again(dpc: Kdpc, *_: Any) -> None:
+        ran.append(1)
+        if len(ran) < 200:
+            system.ke.insert_queue_dpc(dpc)
 
-    dpcs = {importance: Kdpc(note, importance.name) for importance in DpcImportance}
     with system.ke.raised_irql(DISPATCH_LEVEL):
-        for importance, dpc in dpcs.items():
-            dpc.importance = importance
-            assert system.ke.insert_queue_dpc(dpc)
-    assert story == ["HIGH", "LOW", "MEDIUM", "MEDIUM_HIGH"]
-
-
-def test_a_dpc_that_is_taken_out_does_not_run_and_may_be_queued_again() -> None:
-    system = System()
-    arguments: list[object] = []
-
-    def note(_dpc: Kdpc, _context: object, first: object, _b: object) -> None:
-        arguments.append(first)
-
-    dpc = Kdpc(note)
-    with system.ke.raised_irql(DISPATCH_LEVEL):
-        assert system.ke.remove_queue_dpc(dpc) is False, "it is not queued"
-        system.ke.insert_queue_dpc(dpc, "old")
-        assert system.ke.remove_queue_dpc(dpc) is True
-        assert not dpc.queued
-        system.ke.insert_queue_dpc(dpc, "new")
-    assert arguments == ["new"], "once, although it has two places in the queue"
-    assert system.ke.insert_queue_dpc(dpc, "again")
-    assert arguments == ["new", "again"]
+        for _ in range(DPCS_PER_TURN):
+            system.ke.insert_queue_dpc(Kdpc(lambda *_: ran.append(1)))
+        system.ke.insert_queue_dpc(late)
+        system.ke.insert_queue_dpc(Kdpc(again))
+    assert len(ran) == DPCS_PER_TURN and late.queued, "its turn is over"
+    assert system.ke.remove_queue_dpc(late) is True
+    system.machine.run_until_idle()
+    assert set(ran) == {1} and len(ran) == 200

@@ -9,9 +9,10 @@ import pytest
 
 from hilbridge import Deadlock
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.kernel.event import EventType, EventWait, Kevent
+from hilbridge.kernel.event import EventType, Kevent
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.timer import Ktimer, relative_ms
+from hilbridge.kernel.wait import Wait
 from hilbridge.model.codes import APC_LEVEL, DISPATCH_LEVEL
 from tests.support import PATIENCE, System, Thread, bug_check, do, now
 
@@ -109,13 +110,13 @@ def test_a_waiter_whose_time_is_up_just_as_the_event_comes_has_got_it(
     wait = event.begin_wait()
     assert wait is not None
     came: list[bool] = []
-    satisfy = EventWait.satisfy
+    wake = Wait.wake
 
-    def late(self: EventWait) -> None:
+    def late(self: Wait) -> None:
         came.append(event.end_wait(self))
-        satisfy(self)
+        wake(self)
 
-    monkeypatch.setattr(EventWait, "satisfy", late)
+    monkeypatch.setattr(Wait, "wake", late)
     event.set()
     assert came == [True]
 

@@ -14,9 +14,9 @@ import pytest
 
 from hilbridge import Bridge, DriverFault, RequestCancelled
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.kernel.event import EventWait
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.timer import Ktimer, relative_ms
+from hilbridge.kernel.wait import Wait
 from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.virtual.line import VirtualLine
@@ -197,7 +197,7 @@ def test_a_periodic_timer_ticks_until_it_is_cancelled() -> None:
 
 def test_whoever_waits_on_the_poller_itself_is_told_instead_of_hanging_it() -> None:
     def wait_here() -> bool:
-        return ke.wait(ke.current(), EventWait(), None, None)
+        return ke.wait(ke.current(), Wait((), None), None, None)
 
     with kernel() as ke:
         ke.set_timer(Ktimer(), relative_ms(0), 0, Kdpc(lambda *_: do(wait_here)))

@@ -8,8 +8,8 @@ from typing import Any, cast
 from hilbridge import HilbridgeError
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.mutex import Kmutex
 from hilbridge.kernel.remlock import RemoveLock
-from hilbridge.kernel.semaphore import Kmutex
 from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model.codes import (
     DO_BUFFERED_IO,
