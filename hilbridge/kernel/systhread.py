@@ -33,6 +33,8 @@ ThreadRoutine = Callable[[Any], object]
 
 END_SECONDS = 5.0
 """How long a bridge that closes waits for threads that their drivers should have ended."""
+REFUSALS = 100
+"""How often a thread is told to end before it is held where it is."""
 TOLD_SECONDS = 1.0
 """What a thread that was told to end from outside is waited for."""
 
@@ -56,6 +58,7 @@ class SystemThread(DispatcherObject):
         "_abandoned",
         "_ident",
         "_ke",
+        "_refusals",
         "_waits",
         "context",
         "driver",
@@ -84,6 +87,7 @@ class SystemThread(DispatcherObject):
         self.exit_status: NtStatus = STATUS_SUCCESS
         """What it has given to PsTerminateSystemThread."""
         self._abandoned = False
+        self._refusals = 0
         self._waits: Wait | None = None
         self._ident = 0
 
@@ -175,8 +179,15 @@ class SystemThread(DispatcherObject):
 
     def refuse_if_abandoned(self) -> None:
         """Where it is about to wait."""
-        if self._abandoned:
-            raise SystemThreadEnded(self.name)
+        if not self._abandoned:
+            return
+        self._refusals += 1
+        if self._refusals > REFUSALS:
+            # It swallows that, and goes on. It would do so for ever, and on a hand-cranked machine nobody else would have a
+            # turn again: so this wait does not end.
+            self._waits = wait = Wait((), None)
+            self._ke.machine.wait(self._ke.current(), wait, None, None, alert=False)
+        raise SystemThreadEnded(self.name)
 
     @contextmanager
     def waiting(self, wait: Wait) -> Iterator[None]:

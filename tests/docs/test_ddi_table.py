@@ -14,8 +14,9 @@ from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.kernel.kernel import Kernel
+from hilbridge.kernel.mutex import FastMutex, Kmutex
 from hilbridge.kernel.remlock import RemoveLock
-from hilbridge.kernel.semaphore import Kmutex, Ksemaphore
+from hilbridge.kernel.semaphore import Ksemaphore
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.timer import Ktimer
 from hilbridge.model.device import DeviceObject
@@ -39,6 +40,10 @@ OBJECTS: dict[str, type[Any]] = {
     "event": Kevent,
     "lock": SpinLock,
     "remove_lock": RemoveLock,
+    "dpc": Kdpc,
+    "timer": Ktimer,
+    "mutex": Kmutex,
+    "fast_mutex": FastMutex,
 }
 CLASSES = {
     cls.__name__: cls
@@ -55,7 +60,7 @@ CLASSES = {
         RemoveLock,
     )
 }
-ROUTINE = re.compile(r"(?:Io|Ke|Nt|Ob)[A-Z]\w+")
+ROUTINE = re.compile(r"(?:Ex|Io|Ke|Nt|Ob|Ps)[A-Z]\w+")
 ROWS = [row for rows in tables(PAGE) if rows[0][0] == "Windows" for row in rows[1:]]
 
 

@@ -25,7 +25,7 @@ from hilbridge.model.status import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
 )
-from tests.support import Extension, System, Thread, TinyDriver, bug_check, now, pend, plug, raises
+from tests.support import PATIENCE, Extension, System, Thread, TinyDriver, bug_check, now, pend, plug, raises
 
 
 class Bench(System):
@@ -375,6 +375,36 @@ def test_a_real_thread_that_does_not_let_go_is_left_behind_with_a_bound(monkeypa
     assert isinstance(fault, DriverFault) and "test_systhread_life.py" in str(fault.place)
 
 
+@pytest.mark.parametrize("manual", [True, False])
+def test_a_thread_that_swallows_whatever_it_is_told_is_held_where_it_is(
+    manual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systhread, "END_SECONDS", 0.01)
+    monkeypatch.setattr(systhread, "TOLD_SECONDS", 0.2)
+    bench = Bench()
+    ke = bench.ke if manual else Kernel()
+    enough: list[bool] = []
+
+    def deaf(_context: Any) -> None:
+        while not enough:
+            try:
+                ke.wait_for_single_object(Kevent(), None)
+            except BaseException:  # noqa: BLE001 - what a driver should not do
+                continue
+
+    thread = ke.create_system_thread(bench.device, deaf)
+    ke.close()
+    (fault,) = ke.faults
+    assert "neither returns nor waits" in str(fault) and not now(thread.ended)
+    enough.append(True)
+    thread.abandon()
+    if manual:
+        bench.machine.run_until_idle()
+    assert thread.thread is not None
+    thread.thread.join(PATIENCE)
+    assert now(thread.ended)
+
+
 def test_no_thread_is_made_when_the_bridge_closes() -> None:
     bench = Bench()
     bench.ke.close()
@@ -450,7 +480,10 @@ def test_a_driver_that_is_unloaded_with_a_thread_left_is_told_so() -> None:
     loaded = bench.io.load_driver("leaver", TinyDriver("leaver").driver_entry)
     thread = bench.ke.create_system_thread(loaded, lambda _: bench.ke.wait_for_single_object(Kevent(), None))
     bench.machine.run_until_idle()
-    with pytest.raises(DriverFault, match=r"driver leaver has left behind the system thread <lambda> \(at tests/kernel/test_systhread_life"):
+    with pytest.raises(
+        DriverFault,
+        match=r"driver leaver has left behind the system thread <lambda> \(at tests/kernel/test_systhread_life",
+    ):
         bench.io.unload_driver("leaver")
     bench.machine.run_until_idle()
     assert thread.ended

@@ -592,6 +592,65 @@ def mutex_not_owner(stage: Stage, wrong: bool) -> None:
     _in_read(stage, work)
 
 
+@case("FastMutexOwned")
+def fast_mutex_owned(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        mutex = device.ke.fast_mutex()
+        with mutex:
+            if wrong:
+                mutex.acquire()
+
+    _in_read(stage, work)
+
+
+@case("CriticalRegions")
+def critical_regions(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        device.ke.enter_critical_region()
+        for _ in range(2 if wrong else 1):
+            device.ke.leave_critical_region()
+
+    _in_read(stage, work)
+
+
+@case("RemoveLockInitialize")
+def remove_lock_initialize(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        lock = RemoveLock(device.ke)
+        if wrong:
+            lock.__init__(device.ke)  # type: ignore[misc]
+
+    _in_read(stage, work)
+
+
+@case("ThreadExit")
+def thread_exit(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        def routine(_context: object) -> None:
+            device.ke.enter_critical_region()
+            if not wrong:
+                device.ke.leave_critical_region()
+
+        device.ke.create_system_thread(device, routine)
+
+    _in_read(stage, work)
+    stage.bridge.machine.run_until_idle()
+
+
+@case("ThreadExitWithMutex")
+def thread_exit_with_mutex(stage: Stage, wrong: bool) -> None:
+    def work(device: Device) -> None:
+        def routine(mutex: Kmutex) -> None:
+            device.ke.wait_for_single_object(mutex, None)
+            if not wrong:
+                device.ke.release_mutex(mutex)
+
+        device.ke.create_system_thread(device, routine, Kmutex())
+
+    _in_read(stage, work)
+    stage.bridge.machine.run_until_idle()
+
+
 @case("IrqlKeSetEvent")
 def irql_ke_set_event(stage: Stage, wrong: bool) -> None:
     def work(device: Device) -> None:
