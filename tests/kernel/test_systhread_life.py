@@ -482,7 +482,7 @@ def test_a_driver_that_is_unloaded_with_a_thread_left_is_told_so() -> None:
     bench.machine.run_until_idle()
     with pytest.raises(
         DriverFault,
-        match=r"driver leaver has left behind the system thread <lambda> \(at tests/kernel/test_systhread_life",
+        match=r"left behind <system thread <lambda> of driver leaver> \(at tests/kernel/test_systhread_life",
     ):
         bench.io.unload_driver("leaver")
     bench.machine.run_until_idle()
