@@ -11,7 +11,7 @@ from hilbridge.kernel.culprit import calls_driver
 from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.device import DeviceObject
 
-WorkRoutine = Callable[[DeviceObject[Any], Any], None]
+WorkRoutine = Callable[[DeviceObject[Any], Any], object]
 
 
 class WorkItem:

@@ -9,8 +9,10 @@ import pytest
 
 from hilbridge import Bridge, BugCheck, DriverFault
 from hilbridge.iomgr.workitem import WorkItem
+from hilbridge.kernel import workers
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
+from hilbridge.kernel.limits import Limits
 from hilbridge.kernel.workers import POOL_LIMIT
 from hilbridge.model.codes import DISPATCH_LEVEL, PASSIVE_LEVEL
 from tests.support import System, TinyDriver, bug_check, now, plug, raises
@@ -214,3 +216,21 @@ def test_a_work_item_runs_on_a_worker_and_closing_waits_for_it() -> None:
     threading.Timer(0.01, gate.set).start()
     bridge.close()
     assert names == ["hilbridge-item-1"] and now(bridge.faults) == []
+
+
+def test_an_item_that_hangs_fails_its_stack_and_another_worker_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "POOL_LIMIT", 1)
+    gate, ran = threading.Event(), Kevent()
+    bridge = Bridge()
+    drivers = [TinyDriver("hangs"), TinyDriver("works")]
+    for driver in drivers:
+        plug(bridge, driver, driver.__name__)
+    bridge.ke.limits = Limits(work_item=0.2)
+    io, hung, well = bridge.io, drivers[0].device, drivers[1].device
+    io.queue_work_item(io.allocate_work_item(hung), lambda *_: gate.wait(10.0))
+    io.queue_work_item(io.allocate_work_item(well), lambda *_: bridge.ke.set_event(ran))
+    assert bridge.ke.wait_for_single_object(ran, 10.0), "it waits for the only worker until that is given up"
+    assert "a work item" in str(hung.device_stack.fault) and "test_workitem.py" in str(hung.device_stack.fault)
+    assert well.device_stack.fault is None
+    gate.set()
+    bridge.close()
