@@ -105,8 +105,11 @@ class Processor:
 
     def let_others_first(self) -> None:
         """A turn of DPCs is over. One of high importance that queues itself again and again is not the first in the next."""
-        if self.dpcs and self.dpcs[0].importance == HIGH:
-            self.dpcs.rotate(-1)
+        try:
+            if self.dpcs[0].importance == HIGH:
+                self.dpcs.rotate(-1)
+        except IndexError:
+            pass  # none is left: another thread may have removed the last one just now
 
     def touch(self) -> None:
         """Its thread goes on after a wait."""

@@ -283,3 +283,21 @@ def test_a_dpc_that_was_put_off_to_a_later_turn_can_be_removed_there() -> None:
     assert system.ke.remove_queue_dpc(late) is True
     system.machine.run_until_idle()
     assert set(ran) == {1} and len(ran) == 200
+
+
+def test_who_was_removed_is_not_looked_for_when_a_turn_lets_the_others_first() -> None:
+    ke = System().ke
+    ran: list[str] = []
+    high = Kdpc(lambda *_: ran.append("high"))
+    high.importance = DpcImportance.HIGH
+    other = Kdpc(lambda *_: ran.append("other"))
+    processor = ke.current()
+    with ke.raised_irql(HIGH_LEVEL):
+        ke.insert_queue_dpc(other)
+        ke.insert_queue_dpc(high)
+        processor.let_others_first()
+        assert list(processor.dpcs) == [other, high]
+        assert ke.remove_queue_dpc(other) is True
+        assert ke.remove_queue_dpc(high) is True
+        processor.let_others_first()
+    assert ran == []
