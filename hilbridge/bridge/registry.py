@@ -12,6 +12,7 @@ from hilbridge.model.errors import DriverFault, UsageFault
 DRIVERS = {
     "serial": "hilbridge.drivers.serial.entry",
     "null": "hilbridge.drivers.samples.null",
+    "cancel": "hilbridge.drivers.samples.cancel",
     "counter": "hilbridge.filters.counter",
 }
 """Name -> the module that has its ``driver_entry``."""
