@@ -11,6 +11,7 @@ from hilbridge.model.errors import DriverFault, UsageFault
 
 DRIVERS = {
     "serial": "hilbridge.drivers.serial.entry",
+    "event": "hilbridge.drivers.samples.event",
     "null": "hilbridge.drivers.samples.null",
     "cancel": "hilbridge.drivers.samples.cancel",
     "counter": "hilbridge.filters.counter",
