@@ -13,6 +13,7 @@ DRIVERS = {
     "serial": "hilbridge.drivers.serial.entry",
     "event": "hilbridge.drivers.samples.event",
     "null": "hilbridge.drivers.samples.null",
+    "sioctl": "hilbridge.drivers.samples.sioctl",
     "cancel": "hilbridge.drivers.samples.cancel",
     "counter": "hilbridge.filters.counter",
 }
