@@ -51,18 +51,22 @@ class WrongEchoError(AssertionError):
     """Something else came back than was sent: the figures would mean nothing."""
 
 
+def exchanges(write: Callable[[bytes], object], read: Callable[[int], bytes]) -> Trips:
+    """Round trips with a library's write and read."""
+
+    def trips(count: int) -> None:
+        for _ in repeat(None, count):
+            write(MESSAGE)
+            if read(16) != MESSAGE:
+                raise WrongEchoError
+
+    return trips
+
+
 @contextmanager
 def ours(port: str) -> Iterator[Trips]:
     with hilbridge.open(port) as handle:
-
-        def trips(count: int) -> None:
-            write, read = handle.write, handle.read
-            for _ in repeat(None, count):
-                write(MESSAGE)
-                if read(16) != MESSAGE:
-                    raise WrongEchoError
-
-        yield trips
+        yield exchanges(handle.write, handle.read)
 
 
 @contextmanager
@@ -89,15 +93,7 @@ def raw(port: str) -> Iterator[Trips]:
 @contextmanager
 def pyserial(port: str) -> Iterator[Trips]:
     with serial.Serial(port, timeout=TIMEOUT) as device:
-
-        def trips(count: int) -> None:
-            write, read = device.write, device.read
-            for _ in repeat(None, count):
-                write(MESSAGE)
-                if read(16) != MESSAGE:
-                    raise WrongEchoError
-
-        yield trips
+        yield exchanges(device.write, device.read)
 
 
 class ReaderThread:

@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from itertools import repeat
 
 from benchmarks.harness import Contestant, Effort, Measurement, Row, Samples, Target, interleave, paired_ratio, walls
+from benchmarks.roundtrip import exchanges
 from hilbridge import Bridge
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.observe.verifier.options import Verify
 
-MESSAGE = b"0123456789abcdef"
 TRIPS = 200
 WRITES = 500
 ROUNDS = 60
@@ -30,23 +30,11 @@ class SlowIoManager(IoManager):
     fast_io = False
 
 
-class WrongEchoError(AssertionError):
-    """Something else came back than was sent: the figures would mean nothing."""
-
-
 @contextmanager
 def loop(verify: bool | Verify, io_manager: type[IoManager] = IoManager) -> Iterator[Callable[[int], None]]:
     """Round trips over a line that is wired to itself."""
     with Bridge(verify=verify, io_manager=io_manager) as bridge, bridge.open(bridge.plug("virtual:loop")) as handle:
-
-        def trips(count: int) -> None:
-            write, read = handle.write, handle.read
-            for _ in repeat(None, count):
-                write(MESSAGE)
-                if read(16) != MESSAGE:
-                    raise WrongEchoError
-
-        yield trips
+        yield exchanges(handle.write, handle.read)
 
 
 @contextmanager

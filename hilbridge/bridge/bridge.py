@@ -177,18 +177,23 @@ class Bridge:
         drivers = [self._load(d) for d in (*lower_filters, driver, *upper_filters)]
         node = Node(name, moniker, rootbus.create_child(self._bus, moniker), line, None)
         node.drivers, node.vector = drivers, vector
-        if line is not None:
-            # Equal vectors share one interrupt line; without a wish each device gets its own.
-            node.pin = self.ke.add_pin(self.ke.vector(vector, DIRQL_LOWEST), line.fileno(), line.asserted)
-            line.connect(node.pin)
         try:
-            for one in drivers:
-                self._add_device(one, node)
+            self._build_stack(node, vector)
         except BaseException:
             self._dismantle(node)
             raise
         self._nodes[name.lower()] = node
         return node
+
+    def _build_stack(self, node: Node, vector: int | None) -> None:
+        """Wire the hardware to its interrupt vector, and let every driver add its device, from the bottom up."""
+        line = node.line
+        if line is not None:
+            # Equal vectors share one interrupt line; without a wish each device gets its own.
+            node.pin = self.ke.add_pin(self.ke.vector(vector, DIRQL_LOWEST), line.fileno(), line.asserted)
+            line.connect(node.pin)
+        for driver in node.drivers:
+            self._add_device(driver, node)
 
     def _load(self, driver: DriverLike) -> DriverObject:
         plain, entry = find_driver(driver)
@@ -320,6 +325,9 @@ class Bridge:
     def _dismantle(self, node: Node) -> None:
         """Free what a stack left behind: hardware, and the devices of drivers that could not be asked any more."""
         self._release_hardware(node)
+        self._delete_stack(node)
+
+    def _delete_stack(self, node: Node) -> None:
         for device in reversed(node.devices):
             if device.lower_device is not None:
                 self.io.detach_device(device.lower_device)
@@ -328,24 +336,22 @@ class Bridge:
 
     def _take_down(self, node: Node) -> None:
         """Take a failed stack away without asking its drivers. Its hardware stays; its old handles go on failing."""
-        pin, node.pin = node.pin, None
-        if pin is not None:
-            self.ke.remove_pin(pin)
+        self._remove_pin(node)
         if node.pdo.device_stack.files:
             self._former.append(node.pdo.device_stack)
-        for device in reversed(node.devices):
+        for device in node.devices:
             for short in self.io.namespace.links_to(device):
                 self.io.delete_symbolic_link(short)
             self.io.namespace.remove(device)  # at once: the new stack has the same names
-            if device.lower_device is not None:
-                self.io.detach_device(device.lower_device)
-            if not device.delete_pending:
-                self.io.delete_device(device)
+        self._delete_stack(node)
 
-    def _release_hardware(self, node: Node) -> None:
+    def _remove_pin(self, node: Node) -> None:
         pin, node.pin = node.pin, None
         if pin is not None:
             self.ke.remove_pin(pin)
+
+    def _release_hardware(self, node: Node) -> None:
+        self._remove_pin(node)
         line, node.line = node.line, None
         if line is not None:
             line.close()

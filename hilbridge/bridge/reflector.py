@@ -57,16 +57,19 @@ class Reflector:
         """Set when a failure has been dealt with, whatever came of it."""
 
     def failed(self, node: Node, fault: HilbridgeError) -> None:
-        """A driver of this stack is broken. At any IRQL, in any thread, under any lock of a driver: takes no lock itself."""
+        """A driver of this stack is broken. At any IRQL, in any thread, under any lock of a driver: takes no lock of ours."""
         ke = self._bridge.ke
         now = ke.clock.now()
-        irps: list[Irp] = [irp for file in list(node.pdo.device_stack.files) for irp in list(file.irps.values())]
+        # Who is starting it, or taking it down, sees the failure himself; and our own mistakes nobody can mend.
+        ours = node.state == "started" and not node.removing and isinstance(fault, DriverFault)
         record = None
-        with contextlib.suppress(Exception):  # what cannot be described must not keep the requests from ending
-            record = crash.describe(fault, node, list(self._bridge._nodes.values()), irps, now)
+        if ours and self.folder is not None:
+            irps: list[Irp] = [irp for file in list(node.pdo.device_stack.files) for irp in list(file.irps.values())]
+            with contextlib.suppress(Exception):  # what cannot be described must not keep the requests from ending
+                record = crash.describe(fault, node, list(self._bridge._nodes.values()), irps, now)
         self._bridge.io.fail_stack(node.pdo)
-        if node.state != "started" or node.removing or not isinstance(fault, DriverFault):
-            return  # who is starting it, or taking it down, sees the failure himself; and our own mistakes nobody can mend
+        if not ours:
+            return
         node.state = "failed"
         node.failures = 1 if node.failed_at and now - node.failed_at > FORGIVEN else node.failures + 1
         node.failed_at = now or 1
@@ -116,14 +119,10 @@ class Reflector:
             line = reopened or line
         node.pdo = rootbus.create_child(bridge._bus, node.moniker)
         node.line = line
-        if line is not None:
-            if vector is not None and ke.vector(vector).dead:
-                vector = None  # out of service, after a storm: a new one
-            node.pin = ke.add_pin(ke.vector(vector), line.fileno(), line.asserted)
-            line.connect(node.pin)
+        if line is not None and vector is not None and ke.vector(vector).dead:
+            vector = None  # out of service, after a storm: a new one
         try:
-            for driver in node.drivers:
-                bridge._add_device(driver, node)
+            bridge._build_stack(node, vector)
             bridge._start_device(node)
         except BaseException:
             bridge._take_down(node)

@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from hilbridge.observe.verifier.options import Verify
 
 VARIABLE = "HILBRIDGE_VERIFY"
+"""Environment: ``1`` verifies every bridge that does not say otherwise; ``all`` also turns fast I/O off."""
 
 
 def with_verifier(
     verify: bool | Verify | None, io_manager: type[IoManager], kernel: type[Kernel]
 ) -> tuple[type[IoManager], type[Kernel]]:
     """The classes of a bridge: as they are, or watched, if the caller, or else the environment, asks for that."""
-    if verify is False or (verify is None and VARIABLE not in os.environ):
+    said = os.environ.get(VARIABLE, "")
+    if verify is None:
+        verify = said not in ("", "0")
+    if verify is False:
         return io_manager, kernel
-    from hilbridge.observe.verifier.select import verified, wanted
+    from hilbridge.observe.verifier.options import Verify
+    from hilbridge.observe.verifier.select import verified
 
-    options = wanted(verify)
-    return (io_manager, kernel) if options is None else verified(options, io_manager, kernel)
+    options = verify if isinstance(verify, Verify) else Verify(fast_io=said != "all")
+    return verified(options, io_manager, kernel)

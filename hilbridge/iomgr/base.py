@@ -85,3 +85,12 @@ def holder_of(irp: Irp) -> DeviceObject[Any] | None:
     """Whose driver has the IRP; None before it was sent and after it came back."""
     location = irp.current_location
     return irp.stack[location - 1].device_object if location <= irp.stack_count else None
+
+
+def maker_of(irp: Irp) -> DeviceObject[Any] | None:
+    """Whose driver has most likely made the IRP: its completion routine belongs to no device. For blame.
+
+    Who makes an IRP sends it to the device below, as a rule: so it is the one that is attached there, if there is one.
+    """
+    top = irp.stack[irp.stack_count - 1].device_object
+    return (top and top.attached_device) or top

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from hilbridge.iomgr.base import IoBase
+from hilbridge.iomgr.base import IoBase, maker_of
 from hilbridge.kernel.culprit import calls_driver
 from hilbridge.model.codes import (
     IRP_INPUT_OPERATION,
@@ -185,12 +185,7 @@ class IrpRoutines(IoBase):
         IRP it is taken again, which only one can.
         """
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
-        blamed = device
-        if blamed is None:
-            # The creator's own routine belongs to no device. Who makes an IRP sends it to the device below, as a rule: so it
-            # is the one that is attached there, if there is one.
-            blamed = irp.stack[irp.stack_count - 1].device_object
-            blamed = (blamed and blamed.attached_device) or blamed
+        blamed = device or maker_of(irp)
         irp.step(_OFFER)
         irp.return_completion_token()
         try:

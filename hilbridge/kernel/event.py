@@ -18,15 +18,36 @@ class EventType(IntEnum):
     SYNCHRONIZATION = 1
 
 
-class Kevent(DispatcherObject):
-    """KEVENT. A notification event wakes everybody and stays set; a synchronization event wakes one, and is reset."""
+class Signal(DispatcherObject):
+    """What an event and a timer are to who waits: set, until a wait takes it, if it is one of synchronization."""
 
     __slots__ = ("_kind", "_signaled")
 
-    def __init__(self, kind: EventType = EventType.NOTIFICATION, signaled: bool = False) -> None:
+    def __init__(self, kind: EventType, signaled: bool = False) -> None:
         super().__init__()
         self._kind = kind
         self._signaled = signaled
+
+    @property
+    def signaled(self) -> bool:
+        """KeReadStateEvent, KeReadStateTimer."""
+        return self._signaled
+
+    def _is_open_to(self, thread: Processor | None) -> bool:
+        return self._signaled
+
+    def _take(self, thread: Processor | None) -> None:
+        if self._kind is EventType.SYNCHRONIZATION:
+            self._signaled = False
+
+
+class Kevent(Signal):
+    """KEVENT. A notification event wakes everybody and stays set; a synchronization event wakes one, and is reset."""
+
+    __slots__ = ()
+
+    def __init__(self, kind: EventType = EventType.NOTIFICATION, signaled: bool = False) -> None:
+        super().__init__(kind, signaled)
 
     def __repr__(self) -> str:
         return f"<{self._kind.name.lower()} event, {'set' if self._signaled else 'not set'}>"
@@ -50,15 +71,3 @@ class Kevent(DispatcherObject):
             signal.serve()
             self._signaled = False
         return previous
-
-    @property
-    def signaled(self) -> bool:
-        """KeReadStateEvent."""
-        return self._signaled
-
-    def _is_open_to(self, thread: Processor | None) -> bool:
-        return self._signaled
-
-    def _take(self, thread: Processor | None) -> None:
-        if self._kind is EventType.SYNCHRONIZATION:
-            self._signaled = False

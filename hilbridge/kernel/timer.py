@@ -10,12 +10,11 @@ import threading
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from hilbridge.kernel.event import EventType
-from hilbridge.kernel.wait import DispatcherObject, signaling
+from hilbridge.kernel.event import EventType, Signal
+from hilbridge.kernel.wait import signaling
 
 if TYPE_CHECKING:
     from hilbridge.kernel.dpc import Kdpc
-    from hilbridge.kernel.processor import Processor
 
 
 def relative_ms(milliseconds: float) -> int:
@@ -23,18 +22,16 @@ def relative_ms(milliseconds: float) -> int:
     return -round(milliseconds * 10_000)
 
 
-class Ktimer(DispatcherObject):
+class Ktimer(Signal):
     """KTIMER. Signaled when it expires, and not signaled any more when it is set again; cancelling leaves that as it is.
 
     A notification timer wakes everybody and stays signaled; a synchronization timer wakes one, and is reset.
     """
 
-    __slots__ = ("_kind", "_signaled", "dpc", "due", "expired_dpc", "period", "serial")
+    __slots__ = ("dpc", "due", "expired_dpc", "period", "serial")
 
     def __init__(self, kind: EventType = EventType.NOTIFICATION) -> None:
-        super().__init__()
-        self._kind = kind
-        self._signaled = False
+        super().__init__(kind)
         self.due = 0
         self.period = 0
         self.dpc: Kdpc | None = None
@@ -46,18 +43,6 @@ class Ktimer(DispatcherObject):
     def __repr__(self) -> str:
         queued = f"due at {self.due} ns" if self.serial else "not queued"
         return f"<{self._kind.name.lower()} timer, {queued}>"
-
-    @property
-    def signaled(self) -> bool:
-        """KeReadStateTimer."""
-        return self._signaled
-
-    def _is_open_to(self, thread: Processor | None) -> bool:
-        return self._signaled
-
-    def _take(self, thread: Processor | None) -> None:
-        if self._kind is EventType.SYNCHRONIZATION:
-            self._signaled = False
 
 
 class TimerQueue:
@@ -117,9 +102,8 @@ class TimerQueue:
                 return None
             timer = heappop(self._heap)[2]
             timer.expired_dpc = timer.dpc
-            with signaling(
-                timer
-            ):  # under our lock: it may not be set anew in between, and then be signaled by this expiry
+            # Under our lock: it may not be set anew in between, and then be signaled by this expiry.
+            with signaling(timer):
                 timer._signaled = True
             if timer.period:
                 self._serial += 1

@@ -17,7 +17,6 @@ from hilbridge.model.ioctl import ctl_code
 from hilbridge.model.status import STATUS_INSUFFICIENT_RESOURCES
 from hilbridge.observe.verifier.finding import Finding
 from hilbridge.observe.verifier.options import Verify
-from hilbridge.observe.verifier.watch import RuleBroken
 from hilbridge.virtual.line import VirtualLine
 
 NAME = "DUT"
@@ -47,9 +46,7 @@ def exercise(driver: DriverLike, options: Verify) -> tuple[list[Finding], list[s
         for finding in bridge.findings:
             findings.setdefault((finding.rule.name, finding.driver, finding.place), finding)
         faults += [
-            str(fault)
-            for fault in bridge.faults
-            if not isinstance(fault, RuleBroken) and not (isinstance(fault, DriverFault) and fault.finding is not None)
+            str(fault) for fault in bridge.faults if not (isinstance(fault, DriverFault) and fault.finding is not None)
         ]
     return list(findings.values()), list(dict.fromkeys(faults))
 

@@ -308,35 +308,48 @@ def test_a_release_that_looks_whether_it_is_the_last_outside_of_the_lock_is_foun
 DPCS = ("hilbridge.kernel.kernel", "hilbridge.kernel.dpc", __name__)
 
 
+class Queued:
+    """A DPC, what was done with it, and how often it has run."""
+
+    def __init__(self) -> None:
+        system = System()
+        self.ke = system.ke
+        self.ran: list[int] = []
+        self.removed: list[bool] = []
+        self.inserted: list[bool] = []
+
+        def routine(*_: Any) -> None:
+            self.ran.append(1)
+
+        self.dpc = Kdpc(routine, None, system.stack(TinyDriver("d")))
+
+    def insert(self) -> None:
+        with self.ke.raised_irql(DISPATCH_LEVEL):
+            self.inserted.append(self.ke.insert_queue_dpc(self.dpc))
+
+    def remove(self) -> None:
+        self.removed.append(self.ke.remove_queue_dpc(self.dpc))
+
+    def check(self) -> None:
+        assert len(self.ran) + sum(self.removed) == sum(self.inserted), (self.ran, self.removed, self.inserted)
+        assert not self.dpc.queued and not self.ke.faults
+
+
 def test_removing_a_dpc_against_its_run() -> None:
     outcomes: set[tuple[int, int]] = set()
 
     def build() -> Race:
-        system = System()
-        ke, device = system.ke, system.stack(TinyDriver("d"))
-        ran: list[int] = []
-        removed: list[bool] = []
-        inserted: list[bool] = []
-
-        def routine(*_: Any) -> None:
-            ran.append(1)
-
-        dpc = Kdpc(routine, None, device)
+        queued = Queued()
 
         def insert() -> None:
             for _ in range(2):
-                with ke.raised_irql(DISPATCH_LEVEL):
-                    inserted.append(ke.insert_queue_dpc(dpc))
-
-        def remove() -> None:
-            removed.append(ke.remove_queue_dpc(dpc))
+                queued.insert()
 
         def check() -> None:
-            assert len(ran) + sum(removed) == sum(inserted), (ran, removed, inserted)
-            assert not dpc.queued and not ke.faults
-            outcomes.add((len(ran), sum(removed)))
+            queued.check()
+            outcomes.add((len(queued.ran), sum(queued.removed)))
 
-        return Race({"inserts": insert, "removes": remove}, check)
+        return Race({"inserts": insert, "removes": queued.remove}, check)
 
     by_lines(build, DPCS)
     # The last: it was taken out, and not yet marked so, when it was to be inserted again. That insertion was refused.
@@ -346,29 +359,13 @@ def test_removing_a_dpc_against_its_run() -> None:
 @BOUNDS
 def test_two_that_insert_and_one_that_removes(preemptions: int) -> None:
     def build() -> Race:
-        system = System()
-        ke, device = system.ke, system.stack(TinyDriver("d"))
-        ran: list[int] = []
-        removed: list[bool] = []
-        inserted: list[bool] = []
-
-        def routine(*_: Any) -> None:
-            ran.append(1)
-
-        dpc = Kdpc(routine, None, device)
-
-        def insert() -> None:
-            with ke.raised_irql(DISPATCH_LEVEL):
-                inserted.append(ke.insert_queue_dpc(dpc))
-
-        def remove() -> None:
-            removed.append(ke.remove_queue_dpc(dpc))
+        queued = Queued()
 
         def check() -> None:
-            assert len(ran) + sum(removed) == sum(inserted), (ran, removed, inserted)
-            assert any(inserted) and not dpc.queued and not ke.faults
+            queued.check()
+            assert any(queued.inserted)
 
-        return Race({"one": insert, "other": insert, "removes": remove}, check)
+        return Race({"one": queued.insert, "other": queued.insert, "removes": queued.remove}, check)
 
     by_lines(build, DPCS, preemptions)
 

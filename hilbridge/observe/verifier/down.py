@@ -16,7 +16,7 @@ from hilbridge.model.irp import IrpOrigin
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier.irp import VerifiedIrp
-from hilbridge.observe.verifier.watch import Verifier, place_of_routine
+from hilbridge.observe.verifier.watch import Verifier, is_below, place_of_routine
 
 if TYPE_CHECKING:
     from hilbridge.model.irp import IoStackLocation
@@ -74,9 +74,8 @@ def before(verifier: Verifier, device: Any, irp: Any, irql: int) -> None:
 
 def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:
     """Sent by who has made it."""
-    running = verifier.running()
     major = there.major_function
-    if not running:
+    if not verifier.running():
         return  # the I/O manager's own
     initial = _INITIAL.get(IrpMajor(major))
     if initial is not None and irp.io_status.status != STATUS_NOT_SUPPORTED:
@@ -98,21 +97,15 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     report = verifier.report
     if irp.cancel_routine is not None:
         report("ForwardedWithCancelRoutine", irp=irp)
-    running = verifier.running()
-    caller = running[-1].device if running else None
+    caller = verifier.caller()
     location = irp.current_location
     skipped = irp.at == location - 1
     here = irp.stack[location - 1] if location <= irp.stack_count else there
     if caller is not None and caller.device_stack is device.device_stack and caller is not device:
-        holder = here.device_object if not skipped else there.device_object
-        if (
-            holder is not None
-            and holder is not caller
-            and irp.state in (IrpState.PENDING, IrpState.DISPATCHED)
-            and any(d is holder for d in caller.walk_down())
-        ):
+        holder = there.device_object if skipped else here.device_object
+        if irp.state in (IrpState.PENDING, IrpState.DISPATCHED) and is_below(holder, caller):
             report("ForwardedWhilePendingBelow", irp=irp, device=caller, details=f"{holder!r} has it")
-        if caller.lower_device is not None and caller.lower_device is not device and _is_below(device, caller):
+        if caller.lower_device is not None and caller.lower_device is not device and device in caller.walk_down():
             report(
                 "SkippedDevice", irp=irp, details=f"sent to {device!r}, and the next lower is {caller.lower_device!r}"
             )
@@ -144,10 +137,6 @@ def _next_location(
         report("StackLocationNotCopied", irp=irp)
     if number in irp.copied_at and there.completion_routine is None:
         report("CopiedWithoutCompletionRoutine", irp=irp)
-
-
-def _is_below(device: DeviceObject[Any], above: DeviceObject[Any]) -> bool:
-    return any(d is device for d in above.walk_down())
 
 
 def after(

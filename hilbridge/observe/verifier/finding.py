@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.kernel import culprit
@@ -35,10 +35,6 @@ class Finding:
     """The IRP, as it was: id, major function, state, status, stack locations, history."""
     seed: int | None = None
     """Of the forced failures, if there were some: repeats the run."""
-    code: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.code = self.rule.code
 
     def __str__(self) -> str:
         lines = [

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.iomgr.base import holder_of
 from hilbridge.model.irp import CancelRoutine, CompletionRoutine, Irp
+from hilbridge.observe.verifier.watch import is_below
 
 if TYPE_CHECKING:
     from hilbridge.observe.verifier.finding import Moment
@@ -121,15 +123,6 @@ class VerifiedIrp(Irp):
         return super().set_cancel_routine(routine)
 
     def _holder_sets_it(self) -> None:
-        here = self.current_location
-        holder = self.stack[here - 1].device_object if here <= self.stack_count else None
-        stack = self.verifier.running()
-        running = stack[-1].device if stack else None
-        if (
-            running is not None
-            and holder is not None
-            and running is not holder
-            and running.device_stack is holder.device_stack
-            and any(device is holder for device in running.walk_down())
-        ):
-            self.verifier.report("CancelRoutineBelow", irp=self, device=running)
+        caller = self.verifier.caller()
+        if is_below(holder_of(self), caller):
+            self.verifier.report("CancelRoutineBelow", irp=self, device=caller)

@@ -14,20 +14,18 @@ from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, HilbridgeError
 from hilbridge.observe.verifier.options import Verify
-from hilbridge.observe.verifier.watch import Running, Verifier
+from hilbridge.observe.verifier.watch import Verifier
 
 
 class VerifiedSpinLock(SpinLock):
     """A spin lock that knows who holds it, and in which order it was acquired after others."""
 
-    __slots__ = ("is_drivers", "serial")
+    __slots__ = ("serial",)
 
     _ke: VerifiedKernel
 
     def __init__(self, ke: VerifiedKernel) -> None:
         super().__init__(ke)
-        self.is_drivers = True
-        """Whether it is a driver's: the cancel lock and the locks of device queues are the I/O manager's."""
         ke.locks_made += 1
         self.serial = ke.locks_made
 
@@ -79,7 +77,7 @@ class VerifiedKernel(Kernel):
             before = self._order.get((lock.serial, other.serial))
             if before is not None:
                 self.verifier.report("LockOrder", details=f"the other order was taken at {before}")
-            self._order[pair] = culprit.find(_caller()).place or "the model"
+            self._order[pair] = culprit.find(sys._getframe(1)).place or "the model"
 
     def latch_fault(self, device: DeviceObject[Any] | None, error: BaseException, where: str) -> HilbridgeError:
         """Keep a fault; a broken rule is a finding."""
@@ -97,18 +95,10 @@ class VerifiedKernel(Kernel):
 
     def run_dpc(self, dpc: Kdpc) -> None:
         """Run one DPC."""
-        running, held = self.verifier.running(), len(self.verifier.locks())
-        running.append(Running("DPC", dpc.device, held=held))
-        try:
+        with self.verifier.entered("DPC", dpc.device) as held:
             super().run_dpc(dpc)
-        finally:
-            running.pop()
         if len(self.verifier.locks()) > held:
             try:
                 self.verifier.report("SpinLockHeldAtReturn", device=dpc.device)
             except BugCheck:
                 return  # latched: a DPC has no caller that could be told
-
-
-def _caller() -> Any:
-    return sys._getframe(2)

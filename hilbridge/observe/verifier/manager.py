@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import Any, TypeVar
 
+from hilbridge.iomgr.base import maker_of
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel import culprit
 from hilbridge.kernel.kernel import Kernel
@@ -70,7 +71,7 @@ class VerifiedIoManager(IoManager):
         event = irp.user_event
         event_was_set = first and event is not None and event.signaled
         held = len(verifier.locks())
-        running = verifier.running()
+        running = verifier.running()  # as `Verifier.entered` does, spelled out: this is on every request's way
         running.append(Running("dispatch", device, irp, major, minor, held))
         try:
             status = super().call_driver(device, irp)
@@ -116,20 +117,16 @@ class VerifiedIoManager(IoManager):
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
         verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
-        irql, pending, held = processor.irql, irp.pending_returned, len(verifier.locks())
-        running = verifier.running()
-        running.append(Running("completion", device, irp, held=held))
-        try:
+        irql, pending = processor.irql, irp.pending_returned
+        with verifier.entered("completion", device, irp) as held:
             went_on = super()._offer(irp, location, routine, context)
-        finally:
-            running.pop()
         place = place_of_routine(routine)
         up.offered(verifier, device, irp, location, pending and went_on, place)
         if isinstance(irp, VerifiedIrp) and not went_on:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
             irp.at = location
-        blamed = device or irp.stack[irp.stack_count - 1].device_object
+        blamed = device or maker_of(irp)
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql
             verifier.report(
@@ -143,21 +140,13 @@ class VerifiedIoManager(IoManager):
 
     def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
         """Call a cancel routine."""
-        running = self.verifier.running()
-        running.append(Running("cancel", device, irp, held=len(self.verifier.locks())))
-        try:
+        with self.verifier.entered("cancel", device, irp):
             super().run_cancel_routine(device, irp, routine, irql)
-        finally:
-            running.pop()
 
     def call_start_io(self, device: DeviceObject[Any], irp: Irp) -> None:
         """Call StartIo."""
-        running = self.verifier.running()
-        running.append(Running("StartIo", device, irp, held=len(self.verifier.locks())))
-        try:
+        with self.verifier.entered("StartIo", device, irp):
             super().call_start_io(device, irp)
-        finally:
-            running.pop()
 
     def start_next_packet(self, device: DeviceObject[Any], *, cancelable: bool = False) -> None:
         """IoStartNextPacket."""
@@ -173,11 +162,10 @@ class VerifiedIoManager(IoManager):
 
     def allocate_irp(self, stack_size: int) -> Irp:
         """IoAllocateIrp."""
-        running = self.verifier.running()
-        if running:
+        if self.verifier.running():
             self.forced.refuse("an IRP")
         irp = super().allocate_irp(stack_size)
-        device = running[-1].device if running else None
+        device = self.verifier.caller()
         if device is not None:
             self._allocated[irp.id] = (device.driver_object, irp, culprit.find(sys._getframe(1)).place)
         return irp

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.observe.verifier.kernel import VerifiedKernel
 from hilbridge.observe.verifier.manager import VerifiedIoManager
 from hilbridge.observe.verifier.options import Verify
-
-VARIABLE = "HILBRIDGE_VERIFY"
-"""Environment: ``1`` verifies every bridge that does not say otherwise; ``all`` also turns fast I/O off."""
-
-
-def wanted(verify: bool | Verify | None) -> Verify | None:
-    """What the caller, or else the environment, asks for; None for no verifier."""
-    if isinstance(verify, Verify):
-        return verify
-    said = os.environ.get(VARIABLE, "")
-    if verify is None:
-        verify = said not in ("", "0")
-    return Verify(fast_io=said != "all") if verify else None
 
 
 def verified(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hilbridge.iomgr.base import holder_of
 from hilbridge.model.codes import (
     DISPATCH_LEVEL,
     DO_BUFFERED_IO,
@@ -16,7 +17,7 @@ from hilbridge.model.irp import Irp
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier.irp import VerifiedIrp
-from hilbridge.observe.verifier.watch import Verifier, holder
+from hilbridge.observe.verifier.watch import Verifier, is_below
 
 _MAY_NOT_FAIL = frozenset(
     {
@@ -47,13 +48,10 @@ def completing(verifier: Verifier, irp: Any, irql: int) -> None:
         report("CompletedWithStatusPending", irp=irp)
     if irp.cancel_routine is not None:
         report("CompletedWithCancelRoutine", irp=irp)
-    has_it = holder(irp)
-    running = verifier.running()
-    caller = running[-1].device if running else None
-    if caller is not None and has_it is not None and caller is not has_it and irp.state == IrpState.PENDING:
-        below = any(device is has_it for device in caller.walk_down())
-        if below and caller.device_stack is has_it.device_stack and running[-1].kind != "completion":
-            report("CompletedWhilePendingBelow", irp=irp, device=caller, details=f"{has_it!r} has it")
+    has_it = holder_of(irp)
+    caller = verifier.caller()
+    if irp.state == IrpState.PENDING and is_below(has_it, caller) and verifier.running()[-1].kind != "completion":
+        report("CompletedWhilePendingBelow", irp=irp, device=caller, details=f"{has_it!r} has it")
     held = verifier.held_here()
     if held:
         report("SpinLockSafe", irp=irp, details=f"{len(held)} held")

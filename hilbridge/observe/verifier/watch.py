@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hilbridge.iomgr.base import holder_of
 from hilbridge.kernel import culprit
 from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.irp import Irp
 from hilbridge.observe.verifier.finding import Finding, describe_irp
-from hilbridge.observe.verifier.rule import BUG_CHECK_NAMES, Severity
+from hilbridge.observe.verifier.rule import BUG_CHECK_NAMES, Rule, Severity
 from hilbridge.observe.verifier.rules import RULES, rule_of
 
 if TYPE_CHECKING:
@@ -58,6 +61,22 @@ class Verifier:
         """The routines of drivers that the calling thread is in, outermost first."""
         return self._local.running
 
+    def caller(self) -> DeviceObject[Any] | None:
+        """Whose driver the calling thread runs."""
+        running = self._local.running
+        return running[-1].device if running else None
+
+    @contextmanager
+    def entered(self, kind: str, device: DeviceObject[Any] | None, irp: Irp | None = None) -> Iterator[int]:
+        """In this block the thread is in a routine of a driver. Gives how many spin locks it held when it came in."""
+        local = self._local
+        held = len(local.locks)
+        local.running.append(Running(kind, device, irp, held=held))
+        try:
+            yield held
+        finally:
+            local.running.pop()
+
     def locks(self) -> list[Any]:
         """The spin locks that the calling thread holds, in the order in which it acquired them."""
         return self._local.locks
@@ -65,7 +84,7 @@ class Verifier:
     def held_here(self) -> list[Any]:
         """The spin locks that the routine of a driver which the calling thread runs has acquired, and not released."""
         running, locks = self._local.running, self._local.locks
-        return [lock for lock in (locks[running[-1].held :] if running else locks) if lock.is_drivers]
+        return locks[running[-1].held :] if running else list(locks)
 
     def report(
         self,
@@ -83,19 +102,10 @@ class Verifier:
         """
         rule = RULES[name]
         found = culprit.find(sys._getframe(1))
-        guilty = device or found.device or (holder(irp) if irp is not None else None)
+        guilty = device or found.device or (holder_of(irp) if irp is not None else None)
         if driver in self._failed or (guilty is not None and guilty.device_stack.fault is not None):
             return  # what a driver does, or leaves behind, after its stack has failed follows from that
-        finding = Finding(
-            rule,
-            driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),
-            (guilty.name or "(unnamed)") if guilty is not None else "-",
-            place or found.place,
-            details,
-            describe_irp(irp) if irp is not None else None,
-            self.seed,
-        )
-        self._keep(finding)
+        finding = self._keep(rule, guilty, place or found.place, irp, details, driver)
         if rule.severity is Severity.FATAL:
             parameters: tuple[object, ...] = () if rule.parameter is None else (rule.parameter,)
             fault = BugCheck(
@@ -117,19 +127,26 @@ class Verifier:
         if rule is None:
             return
         irp = next((p for p in fault.parameters if isinstance(p, Irp)), None)
+        fault.finding = self._keep(rule, device, fault.place, irp)
+
+    def _keep(
+        self,
+        rule: Rule,
+        guilty: DeviceObject[Any] | None,
+        place: str | None,
+        irp: Irp | None,
+        details: str = "",
+        driver: str = "",
+    ) -> Finding:
         finding = Finding(
             rule,
-            device.driver_object.name if device is not None else "(no driver)",
-            (device.name or "(unnamed)") if device is not None else "-",
-            fault.place,
-            "",
+            driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),
+            (guilty.name or "(unnamed)") if guilty is not None else "-",
+            place,
+            details,
             describe_irp(irp) if irp is not None else None,
             self.seed,
         )
-        fault.finding = finding
-        self._keep(finding)
-
-    def _keep(self, finding: Finding) -> None:
         key = (finding.rule.name, finding.driver, finding.place)
         if key not in self._known and len(self.findings) < MOST_FINDINGS:
             self._known.add(key)
@@ -137,6 +154,7 @@ class Verifier:
             if finding.rule.severity is Severity.NON_FATAL:
                 # As with every other mistake of a driver: who closes the bridge hears of it.
                 self._ke.log_fault(RuleBroken(finding))
+        return finding
 
 
 def place_of_routine(routine: Any) -> str | None:
@@ -145,15 +163,20 @@ def place_of_routine(routine: Any) -> str | None:
     return culprit.place_of(code, code.co_firstlineno) if code is not None else None
 
 
+def is_below(holder: DeviceObject[Any] | None, caller: DeviceObject[Any] | None) -> bool:
+    """Whether `holder` is a device further down in the stack of `caller`."""
+    return (
+        caller is not None
+        and holder is not None
+        and holder is not caller
+        and holder.device_stack is caller.device_stack
+        and holder in caller.walk_down()
+    )
+
+
 class RuleBroken(DriverFault):
     """A rule that is not fatal was broken: recorded, and raised when the bridge closes."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(str(finding))
         self.finding = finding
-
-
-def holder(irp: Irp) -> DeviceObject[Any] | None:
-    """Who has the IRP now; None before it was sent and after it came back."""
-    location = irp.current_location
-    return irp.stack[location - 1].device_object if location <= irp.stack_count else None
