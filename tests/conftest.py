@@ -12,7 +12,6 @@ import faulthandler
 import os
 import random
 import shutil
-import sys
 import threading
 import time
 import traceback
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from hilbridge.kernel.frames import current_frames
 
 TOP = Path(__file__).resolve().parents[1]
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -118,6 +119,29 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+# How long a new process may take to show its arguments.
+NEWBORN = 1.0
+
+
+def command_line(pid: str) -> str:
+    """Its arguments with blanks between them; "" for a zombie, which has none any more.
+
+    A process that has only just executed its program has none yet either: the kernel lets `subprocess` go on before it has
+    filled them in. There is nothing that one could wait on for that, so this gives way to others until they are there.
+    """
+    process = Path("/proc", pid)
+    deadline = time.monotonic() + NEWBORN
+    while True:
+        command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        # The state follows the name, which is in parentheses and may itself contain any character.
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        if command or state == "Z":
+            return command
+        if time.monotonic() > deadline:
+            return f"a process in state {state} that shows no arguments"
+        os.sched_yield()
+
+
 def children() -> dict[int, str]:
     """Process id -> command line of the children of this process, zombies included ("" is a zombie's command line)."""
     found = {}
@@ -128,14 +152,14 @@ def children() -> dict[int, str]:
             continue
         for pid in pids:
             try:
-                found[int(pid)] = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                found[int(pid)] = command_line(pid)
             except OSError:
                 continue
     return found
 
 
 def describe_thread(thread: threading.Thread) -> str:
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     where = traceback.extract_stack(frame)[-1] if frame else None
     kind = "daemon thread" if thread.daemon else "thread"
     return f"{kind} {thread.name!r}" + (f", now at {where.filename}:{where.lineno} in {where.name}" if where else "")
