@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hilbridge.bridge import lifetime
-from hilbridge.bridge.dump import default_folder
+from hilbridge.bridge.dump import chosen_folder
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.monikers import line_settings, open_hardware
 from hilbridge.bridge.node import Node, PendingIrp
@@ -94,10 +94,7 @@ class Bridge:
         self._orphans: deque[tuple[FileObject, bool]] = deque()
         self._orphan_lock = threading.RLock()
         self._shown_faults = 0
-        if crash_dumps is None:
-            crash_dumps = not _manual
-        folder = default_folder() if crash_dumps is True else Path(crash_dumps) if crash_dumps else None
-        self.reflector = Reflector(self, restarts, folder)
+        self.reflector = Reflector(self, restarts, chosen_folder(not _manual if crash_dumps is None else crash_dumps))
         """What becomes of devices whose drivers fail."""
         self._bus = self.io.load_driver("rootbus", rootbus.driver_entry)
         sigint.acquire()

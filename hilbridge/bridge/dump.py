@@ -28,6 +28,13 @@ def default_folder() -> Path:
     return Path(state) / "hilbridge" / "crashes"
 
 
+def chosen_folder(wish: Path | str | bool) -> Path | None:
+    """Where dumps go: True is the default folder, False is nowhere."""
+    if wish is True:
+        return default_folder()
+    return Path(wish) if wish else None
+
+
 def describe(fault: HilbridgeError, failed: Node, nodes: Iterable[Node], irps: list[Irp], now: int) -> dict[str, Any]:
     """The dump, made in the moment of the failure: later the requests have ended, and the stack is another one."""
     finding = fault.finding if isinstance(fault, DriverFault) else None
