@@ -41,6 +41,9 @@ from hilbridge.model.status import STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCC
 PATIENCE = 10.0
 """Seconds that a test waits for another thread or process before it fails."""
 
+PNP_AT_START = 4
+"""Plug and Play requests that a stack gets when it is started: START, then its state, capabilities and bus relations."""
+
 READ_WRITE = FILE_READ_DATA | FILE_WRITE_DATA
 
 T = TypeVar("T")
@@ -125,7 +128,7 @@ class TinyDriver(ModuleType):
             if status.is_success and self.on_start is not None:
                 self.on_start(device, location.parameters.start_device.allocated_resources)
             return complete(device, irp, status)
-        if minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
+        if minor in (PnpMinor.STOP_DEVICE, PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
             irp.io_status.status = STATUS_SUCCESS
             interrupt, extension.interrupt = extension.interrupt, None
             if interrupt is not None:

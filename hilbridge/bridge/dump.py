@@ -14,8 +14,8 @@ from hilbridge.model.errors import BugCheck, ConfigError, DeviceNotFound, Driver
 from hilbridge.observe.verifier.finding import Finding, describe_irp
 
 if TYPE_CHECKING:
-    from hilbridge.bridge.node import Node
     from hilbridge.model.irp import Irp
+    from hilbridge.pnp.node import DeviceNode
 
 SCHEMA_VERSION = 1
 KEPT = 50
@@ -35,7 +35,9 @@ def chosen_folder(wish: Path | str | bool) -> Path | None:
     return Path(wish) if wish else None
 
 
-def describe(fault: HilbridgeError, failed: Node, nodes: Iterable[Node], irps: list[Irp], now: int) -> dict[str, Any]:
+def describe(
+    fault: HilbridgeError, failed: DeviceNode, nodes: Iterable[DeviceNode], irps: list[Irp], now: int
+) -> dict[str, Any]:
     """The dump, made in the moment of the failure: later the requests have ended, and the stack is another one."""
     finding = fault.finding if isinstance(fault, DriverFault) else None
     cause = fault.__cause__ or fault

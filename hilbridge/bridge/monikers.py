@@ -37,6 +37,11 @@ def open_hardware(moniker: str, settings: LineSettings, options: dict[str, objec
     return Hardware(open_line(moniker, settings, **options), "serial")  # type: ignore[arg-type]
 
 
+def reopen_line(moniker: str, settings: LineSettings, options: dict[str, object]) -> Line | None:
+    """Open it once more, after it was closed: for a device that was stopped, or whose driver has failed."""
+    return open_hardware(moniker, settings, options).line
+
+
 def _virtual(moniker: str) -> Hardware:
     name = moniker.partition(":")[2]
     if name == "null":

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.bridge import dump as crash
-from hilbridge.bridge.monikers import open_hardware
-from hilbridge.bridge.node import Node
-from hilbridge.drivers.rootbus import entry as rootbus
 from hilbridge.kernel.event import EventType, Kevent
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError
 from hilbridge.model.irp import Irp
+from hilbridge.model.pnp_life import PnpState
+from hilbridge.pnp.node import DeviceNode
 
 if TYPE_CHECKING:
     from hilbridge.bridge.bridge import Bridge
@@ -38,6 +37,9 @@ FORGIVEN = 30 * 60 * 1_000_000_000
 """30 minutes, in nanoseconds: after that a failure is the first again."""
 HUNG = (0x133, 0xEA)
 """Bug checks of a driver that did not return: a thread of it may still use the hardware."""
+
+_IN_USE = (PnpState.STARTED, PnpState.STOP_PENDING, PnpState.STOPPED, PnpState.REMOVE_PENDING)
+"""Who is starting a device, or taking it down, sees the failure himself."""
 
 log = logging.getLogger("hilbridge.reflector")
 logging.getLogger("hilbridge").addHandler(logging.NullHandler())  # what an application does not ask for is not printed
@@ -56,33 +58,32 @@ class Reflector:
         self.settled = Kevent(EventType.SYNCHRONIZATION)
         """Set when a failure has been dealt with, whatever came of it."""
 
-    def failed(self, node: Node, fault: HilbridgeError) -> None:
+    def failed(self, node: DeviceNode, fault: HilbridgeError) -> None:
         """A driver of this stack is broken. At any IRQL, in any thread, under any lock of a driver: takes no lock of ours."""
         ke = self._bridge.ke
         now = ke.clock.now()
-        # Who is starting it, or taking it down, sees the failure himself; and our own mistakes nobody can mend.
-        ours = node.state == "started" and not node.removing and isinstance(fault, DriverFault)
+        ours = not node.failed and node.life.state in _IN_USE and isinstance(fault, DriverFault)
         record = None
         if ours and self.folder is not None:
             irps: list[Irp] = [irp for file in list(node.pdo.device_stack.files) for irp in list(file.irps.values())]
             with contextlib.suppress(Exception):  # what cannot be described must not keep the requests from ending
-                record = crash.describe(fault, node, list(self._bridge._nodes.values()), irps, now)
+                record = crash.describe(fault, node, list(self._bridge.pnp.nodes.values()), irps, now)
         self._bridge.io.fail_stack(node.pdo)
         if not ours:
             return
-        node.state = "failed"
+        node.failed = True
         node.failures = 1 if node.failed_at and now - node.failed_at > FORGIVEN else node.failures + 1
         node.failed_at = now or 1
         ke.queue_work_item(partial(self._afterwards, node, fault, record))
 
-    def _afterwards(self, node: Node, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
+    def _afterwards(self, node: DeviceNode, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
         """Work item."""
         try:
             self._dump_and_restart(node, fault, record)
         finally:
             self.settled.set()
 
-    def _dump_and_restart(self, node: Node, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
+    def _dump_and_restart(self, node: DeviceNode, fault: HilbridgeError, record: dict[str, Any] | None) -> None:
         log.error("%s failed: %s", node.name, fault)
         if self.folder is not None and record is not None:
             try:
@@ -91,8 +92,8 @@ class Reflector:
             except OSError:
                 log.exception("no crash dump could be written")
         bridge = self._bridge
-        with bridge._lock:
-            if bridge.io.closed is not None or node.removing or node.state != "failed":
+        with bridge.pnp.lock:
+            if bridge.io.closed is not None or node.removing or not node.failed:
                 return
             if node.failures > self.restarts:
                 log.error("%s is not started again: %d failures", node.name, node.failures)
@@ -101,29 +102,24 @@ class Reflector:
                 self._restart(node, fault)
                 log.warning("%s was started again, for the %d. time", node.name, node.failures)
             except HilbridgeError as error:
-                node.state = "failed"
+                node.failed = True
                 bridge.ke.log_fault(error)
                 log.exception("%s could not be started again", node.name)
 
-    def _restart(self, node: Node, fault: HilbridgeError) -> None:
+    def _restart(self, node: DeviceNode, fault: HilbridgeError) -> None:
         bridge = self._bridge
         ke = bridge.ke
         line, node.line = node.line, None
-        settings, vector = node.settings, node.pin.vector.number if node.pin is not None else node.vector
-        bridge._take_down(node)
-        if line is not None and isinstance(fault, BugCheck) and fault.code in HUNG and settings is not None:
+        vector = node.pin.vector.number if node.pin is not None else node.vector
+        bridge.pnp.take_down(node)
+        if line is not None and isinstance(fault, BugCheck) and fault.code in HUNG and node.reopen is not None:
             reopened = None
-            with contextlib.suppress(HilbridgeError):  # a line of the caller's own making has no moniker that opens it
+            with contextlib.suppress(HilbridgeError):
                 line.close()
-                reopened = open_hardware(node.moniker, settings, {}).line
+                reopened = node.reopen()
             line = reopened or line
-        node.pdo = rootbus.create_child(bridge._bus, node.moniker)
         node.line = line
         if line is not None and vector is not None and ke.vector(vector).dead:
             vector = None  # out of service, after a storm: a new one
-        try:
-            bridge._build_stack(node, vector)
-            bridge._start_device(node)
-        except BaseException:
-            bridge._take_down(node)
-            raise
+        node.vector = vector
+        bridge.pnp.rebuild(node)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from hilbridge.model.errors import (
     BridgeClosed,
     DataLost,
@@ -94,3 +97,12 @@ def from_nt_status(error: NtStatusError, what: str, name: str) -> HilbridgeError
     fault = kind(f"{what} on {name} {words}", status=error.status)
     fault.information = error.information
     return fault
+
+
+@contextmanager
+def translated(what: str, name: str) -> Iterator[None]:
+    """In this block an `NtStatusError` is told as what it means to an application."""
+    try:
+        yield
+    except NtStatusError as error:
+        raise from_nt_status(error, what, name) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from hilbridge.iomgr.namespace import Namespace
@@ -36,8 +35,6 @@ class IoBase:
         """Why nothing is accepted any more."""
         self.shutting_down = False
         """The bridge is about to close: what is left over is taken down in any case."""
-        self.on_device_state: Callable[[DeviceObject[Any]], None] = lambda device: None
-        """Who manages the devices: called at PASSIVE_LEVEL when a driver has reported that its device went."""
         self.on_last_close: Callable[[DeviceObject[Any]], None] = lambda device: None
         """The same: called at PASSIVE_LEVEL when a device is not open any more. REMOVE_DEVICE may follow."""
 
@@ -51,13 +48,6 @@ class IoBase:
         fault = device.device_stack.fault
         if fault is not None:
             raise fault.again()
-
-    def invalidate_device_state(self, device: DeviceObject[Any]) -> None:
-        """IoInvalidateDeviceState: the driver says that its device has gone or failed. Callable at DISPATCH_LEVEL.
-
-        The Plug and Play manager answers, on another thread, with IRP_MN_SURPRISE_REMOVAL.
-        """
-        self.ke.queue_work_item(partial(self.on_device_state, device))
 
     def irp_started(self, device: DeviceObject[Any], irp: Irp) -> None:
         """A driver with queues of its own says so of a request that had to wait for another and is now begun.

@@ -111,15 +111,41 @@ class DeviceRoutines(IoBase):
         self.namespace.remove(device)
         driver = device.driver_object
         with self._lock:
-            if driver.device_object is device:
-                driver.device_object = device.next_device
-            else:
-                above = driver.device_object
-                while above is not None and above.next_device is not device:
-                    above = above.next_device
-                if above is not None:
-                    above.next_device = device.next_device
+            self._unlist(device)
         self.last_use_gone(driver)
+
+    @staticmethod
+    def _unlist(device: DeviceObject[Any]) -> None:
+        """Take it out of the list of its driver's devices. Under the lock."""
+        driver = device.driver_object
+        if driver.device_object is device:
+            driver.device_object = device.next_device
+        else:
+            above = driver.device_object
+            while above is not None and above.next_device is not device:
+                above = above.next_device
+            if above is not None:
+                above.next_device = device.next_device
+
+    def adopt_device(self, device: DeviceObject[Any], driver: DriverObject) -> None:
+        """From now on `driver` answers for a device that another one has made, and that cannot be asked any more. Ours.
+
+        The drivers above it then get their removal through a bottom that works.
+        """
+        with self._lock:
+            self._unlist(device)
+            device.driver_object = driver
+            device.next_device = driver.device_object
+            driver.device_object = device
+
+    def move_files(self, device: DeviceObject[Any], to: DeviceObject[Any]) -> None:
+        """What `device` was opened as is, from now on, open as `to`. Ours: for handles of a stack that has failed."""
+        with self._lock:
+            for file in device.device_stack.files:
+                if file.device_object is device:
+                    file.device_object = to
+                    device.reference_count -= 1
+                    to.reference_count += 1
 
     # -- stacks ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,6 @@ from hilbridge.model.codes import (
     IRP_READ_OPERATION,
     IRP_WRITE_OPERATION,
     IrpMajor,
-    PnpMinor,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, NtStatusError, UsageFault
@@ -44,7 +43,6 @@ from hilbridge.model.parameters import (
     DeviceIoControlParameters,
     Parameters,
     ReadParameters,
-    StartDeviceParameters,
     WriteParameters,
 )
 from hilbridge.model.status import (
@@ -77,6 +75,8 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
         """
         device, rest = self.namespace.resolve(name)
         self.refuse_if_dead(device)
+        if device.device_stack.removed is not None:
+            raise device.device_stack.removed.again()
         with self._lock:
             if device.delete_pending:
                 raise NtStatusError(STATUS_NO_SUCH_DEVICE, f"{name} is being removed")
@@ -472,20 +472,6 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
         irp.file_object = file
         irp.next_stack_location.file_object = file
         return self._send(device, irp, event, timeout, f"IRP_MJ_{major.name}")
-
-    def send_pnp(
-        self, device: DeviceObject[Any], minor: PnpMinor, resources: Any = None, timeout: float = 60.0
-    ) -> NtStatus:
-        """What the Plug and Play manager sends, to the top of the stack; returns the status that came back."""
-        event = Kevent()
-        top = device.top
-        irp = self.build_synchronous_fsd_request(
-            IrpMajor.PNP, top, event, minor=minor, parameters=StartDeviceParameters(resources)
-        )
-        status, _ = self._send(top, irp, event, timeout, f"IRP_MN_{minor.name}")
-        if irp.error is not None and not status.is_success:
-            raise irp.error
-        return status
 
     def _send(
         self, device: DeviceObject[Any], irp: Irp, event: Kevent, timeout: float, what: str

@@ -153,6 +153,37 @@ class RelationType(IntEnum):
     TRANSPORT = 6
 
 
+class DeviceProperty(IntEnum):
+    """DEVICE_REGISTRY_PROPERTY of IoGetDeviceProperty, those that there are."""
+
+    DEVICE_DESCRIPTION = 0x0
+    HARDWARE_ID = 0x1
+    COMPATIBLE_IDS = 0x2
+    FRIENDLY_NAME = 0x9
+    LOCATION_INFORMATION = 0xA
+    ENUMERATOR_NAME = 0xF
+    ADDRESS = 0x10
+    UI_NUMBER = 0x11
+    REMOVAL_POLICY = 0x13
+
+
+class RemovalPolicy(IntEnum):
+    """DEVICE_REMOVAL_POLICY: what the drivers of a device have to expect."""
+
+    EXPECT_NO_REMOVAL = 1
+    EXPECT_ORDERLY_REMOVAL = 2
+    EXPECT_SURPRISE_REMOVAL = 3
+
+
+# PNP_DEVICE_STATE, the answer to IRP_MN_QUERY_PNP_DEVICE_STATE
+PNP_DEVICE_DISABLED = 0x01
+PNP_DEVICE_DONT_DISPLAY_IN_UI = 0x02
+PNP_DEVICE_FAILED = 0x04
+PNP_DEVICE_REMOVED = 0x08
+PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED = 0x10
+PNP_DEVICE_NOT_DISABLEABLE = 0x20
+
+
 class IdType(IntEnum):
     """BUS_QUERY_ID_TYPE of IRP_MN_QUERY_ID."""
 

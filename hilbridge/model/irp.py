@@ -55,13 +55,14 @@ class ProcessorMode(IntEnum):
 
 
 class IoStatusBlock:
-    """IO_STATUS_BLOCK: how a request ended, and how much it moved."""
+    """IO_STATUS_BLOCK: how a request ended, and what came of it."""
 
     __slots__ = ("information", "status")
 
     def __init__(self) -> None:
         self.status: NtStatus = STATUS_SUCCESS
-        self.information: int = 0
+        self.information: Any = 0
+        """How much was moved, in bytes. The answer to a question of Plug and Play is put here itself: in C, a pointer to it."""
 
 
 class IoStackLocation:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 
 from hilbridge.bridge.bridge import Bridge
 from hilbridge.bridge.handle import Handle
-from hilbridge.bridge.registry import DriverLike
 from hilbridge.model.codes import FILE_DEVICE_UNKNOWN
 from hilbridge.model.errors import DriverFault, HilbridgeError
 from hilbridge.model.ioctl import ctl_code
 from hilbridge.model.status import STATUS_INSUFFICIENT_RESOURCES
 from hilbridge.observe.verifier.finding import Finding
 from hilbridge.observe.verifier.options import Verify
+from hilbridge.pnp.registry import DriverLike
 from hilbridge.virtual.line import VirtualLine
 
 NAME = "DUT"

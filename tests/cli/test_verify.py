@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hilbridge.bridge.registry import DRIVERS
 from hilbridge.observe.verifier.rules import RULES
+from hilbridge.pnp.registry import DRIVERS
 from tests.cli.clikit import Cli
 
 FAULTY = """\

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import hilbridge
-from hilbridge.bridge.registry import DRIVERS
 from hilbridge.kernel.manual import ManualMachine
 from hilbridge.model.hardware import Line, LineSettings
+from hilbridge.pnp.registry import DRIVERS
 from hilbridge.testing.fixture import RunningFixture, start_fixture
 from hilbridge.virtual.line import VirtualLine
 from tests.docs.mdkit import DOCS, code, section, tables_in

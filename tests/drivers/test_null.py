@@ -48,7 +48,7 @@ def test_it_is_a_device_stack_of_two() -> None:
         assert top.name == "\\Device\\Null" and top.stack_size == 2
         assert top.flags & DO_BUFFERED_IO and not top.flags & DO_DEVICE_INITIALIZING
         assert top.extension is bottom and bottom.driver_object.name == "rootbus"
-        assert bottom.extension == "virtual:null"
+        assert bottom.extension.moniker == "virtual:null"
         assert top.driver_object.major_function[IrpMajor.READ] is null.read
         bridge.open("\\Device\\Null").close()
         bridge.open("nul").close()

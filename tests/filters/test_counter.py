@@ -12,7 +12,7 @@ from hilbridge.model.codes import DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIR
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.status import STATUS_CANCELLED
 from hilbridge.virtual.line import VirtualLine
-from tests.support import TinyDriver, answer, pend, plug, raises
+from tests.support import PNP_AT_START, TinyDriver, answer, pend, plug, raises
 
 PLACES = [
     pytest.param({"upper_filters": ["counter"]}, id="above"),
@@ -47,7 +47,7 @@ def test_above_it_sees_every_request_by_its_kind() -> None:
             "FLUSH_BUFFERS": 1,
             "DEVICE_CONTROL": 1,
             "CLEANUP": 1,
-            "PNP": 1,
+            "PNP": PNP_AT_START,
         }
 
 
@@ -57,7 +57,7 @@ def test_below_the_function_driver_it_sees_what_that_sends_down() -> None:
         with bridge.open("DUT") as handle:
             handle.write(b"hello")
             assert handle.read(5) == b"hello"
-        assert counts(bridge) == {"PNP": 1}, "the serial driver completes the others itself"
+        assert counts(bridge) == {"PNP": PNP_AT_START}, "the serial driver completes the others itself"
 
 
 def test_where_it_sits() -> None:
@@ -113,7 +113,7 @@ def test_each_device_has_its_own_numbers() -> None:
         with bridge.open("A") as handle:
             handle.write(b"x")
         assert counts(bridge, "A")["WRITE"] == 1
-        assert counts(bridge, "B") == {"PNP": 1}
+        assert counts(bridge, "B") == {"PNP": PNP_AT_START}
 
 
 def test_a_major_function_that_the_driver_does_not_know_is_counted_and_refused_below() -> None:
@@ -145,7 +145,7 @@ def test_it_counts_the_removal_of_an_open_device() -> None:
         line.unplug()
         bridge.machine.run_until_idle()
         assert request.done
-        assert counts(bridge)["PNP"] == 2
+        assert counts(bridge)["PNP"] == PNP_AT_START + 1
         handle.close()
         assert bridge.devices() == []
 

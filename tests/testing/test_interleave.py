@@ -259,7 +259,7 @@ def test_locks_of_the_bridge_may_be_taken_again_where_they_are_made_for_it() -> 
         bridge = Bridge.manual()
 
         def look() -> None:
-            with bridge._lock:
+            with bridge.pnp.lock:
                 assert bridge.devices() == []
 
         return Race({"one": look, "two": look}, close=bridge.close)

@@ -229,7 +229,7 @@ def _own_request(stage: Stage, major: IrpMajor, minor: int, status: NtStatus) ->
 
 @case("SystemReservedIrp")
 def system_reserved_irp(stage: Stage, wrong: bool) -> None:
-    minor = PnpMinor.SURPRISE_REMOVAL if wrong else PnpMinor.QUERY_CAPABILITIES
+    minor = PnpMinor.SURPRISE_REMOVAL if wrong else PnpMinor.QUERY_PNP_DEVICE_STATE
     _own_request(stage, IrpMajor.PNP, minor, STATUS_NOT_SUPPORTED)
 
 

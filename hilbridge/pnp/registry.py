@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from hilbridge.model.driver import DriverEntry
-from hilbridge.model.errors import DriverFault, UsageFault
+from hilbridge.model.driver import DriverEntry, DriverObject
+from hilbridge.model.errors import DriverFault, NtStatusError, UsageFault
+
+if TYPE_CHECKING:
+    from hilbridge.iomgr.manager import IoManager
 
 DRIVERS = {
     "serial": "hilbridge.drivers.serial.entry",
@@ -18,6 +22,9 @@ DRIVERS = {
     "counter": "hilbridge.filters.counter",
 }
 """Name -> the module that has its ``driver_entry``."""
+
+BY_HARDWARE_ID: dict[str, str] = {}
+"""Hardware id -> the driver, by name, that a device of that id gets: for devices that bus drivers of ours find."""
 
 DriverLike = str | ModuleType | Callable[..., object]
 
@@ -46,3 +53,28 @@ def find_driver(driver: DriverLike) -> tuple[str, DriverEntry]:
     if not callable(entry):
         raise DriverFault(f"{driver.__name__} has no driver_entry(driver, parameters)")
     return name.rpartition(".")[2], entry
+
+
+class Drivers:
+    """The drivers of one system: each is loaded once, when it is first needed."""
+
+    def __init__(self, io: IoManager) -> None:
+        self._io = io
+        self._entries: dict[str, DriverEntry] = {}
+
+    def load(self, driver: DriverLike) -> DriverObject:
+        """The driver, loaded. Raises `UsageFault` if there is none of that name, `DriverFault` if it does not load."""
+        plain, entry = find_driver(driver)
+        # Two modules may end in the same name, and a file may hold several drivers: a name alone does not tell them apart.
+        name, number = plain, 1
+        while (loaded := self._io.drivers.get(name)) is not None:
+            if self._entries.get(name) == entry:
+                return loaded
+            number += 1
+            name = f"{plain}-{number}"
+        try:
+            loaded = self._io.load_driver(name, entry)
+        except NtStatusError as error:
+            raise DriverFault(f"driver {name} did not load: {error.message}", status=error.status) from error
+        self._entries[name] = entry
+        return loaded

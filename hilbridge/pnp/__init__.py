@@ -1,0 +1,1 @@
+"""Plug and Play: devices appear, get their stacks, are started, stopped, removed, and go."""
