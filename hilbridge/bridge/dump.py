@@ -14,6 +14,7 @@ from hilbridge.model.errors import BugCheck, ConfigError, DeviceNotFound, Driver
 from hilbridge.observe.verifier.finding import Finding, describe_irp
 
 if TYPE_CHECKING:
+    from hilbridge.kernel.kernel import Kernel
     from hilbridge.model.irp import Irp
     from hilbridge.pnp.node import DeviceNode
 
@@ -36,9 +37,11 @@ def chosen_folder(wish: Path | str | bool) -> Path | None:
 
 
 def describe(
-    fault: HilbridgeError, failed: DeviceNode, nodes: Iterable[DeviceNode], irps: list[Irp], now: int
+    fault: HilbridgeError, failed: DeviceNode, nodes: Iterable[DeviceNode], irps: list[Irp], ke: Kernel
 ) -> dict[str, Any]:
     """The dump, made in the moment of the failure: later the requests have ended, and the stack is another one."""
+    now = ke.clock.now()
+    verifier = getattr(ke, "verifier", None)
     finding = fault.finding if isinstance(fault, DriverFault) else None
     cause = fault.__cause__ or fault
     return {
@@ -58,6 +61,8 @@ def describe(
         },
         "finding": finding.as_dict() if isinstance(finding, Finding) else None,
         "irps": [_irp(irp, now) for irp in irps],
+        "events": [{"age": round((now - when) / 1e9, 6), "what": what} for when, what in ke.journal],
+        "recent_irps": [] if verifier is None else verifier.recent_irps(),
         "stacks": [
             {
                 "name": node.name,
@@ -145,6 +150,12 @@ def show(dump: dict[str, Any]) -> str:
         lines.append(f"  {irp['id']} {irp['major']} {irp['what']}, {irp['state']}, {irp['age']:.3f} s old")
         lines += [f"    {number}. {text}" for number, text in irp["stack"]]
         lines += [f"    {text}" for text in irp["history"]]
+    lines += ["", f"the last {len(dump['events'])} events, and how long before the failure they were:"]
+    lines += [f"  {event['age']:10.3f} s  {event['what']}" for event in dump["events"]]
+    if dump["recent_irps"]:
+        lines += ["", "the last requests of all devices, newest last (the driver verifier was on):"]
+        for irp in dump["recent_irps"]:
+            lines += [f"  {irp['id']}", *(f"    {text}" for text in irp["history"])]
     lines += ["", "device stacks, top first:"]
     for stack in dump["stacks"]:
         over = " over ".join(device["driver"] for device in stack["devices"])

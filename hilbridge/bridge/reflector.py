@@ -67,7 +67,7 @@ class Reflector:
         if ours and self.folder is not None:
             irps: list[Irp] = [irp for file in list(node.pdo.device_stack.files) for irp in list(file.irps.values())]
             with contextlib.suppress(Exception):  # what cannot be described must not keep the requests from ending
-                record = crash.describe(fault, node, list(self._bridge.pnp.nodes.values()), irps, now)
+                record = crash.describe(fault, node, list(self._bridge.pnp.nodes.values()), irps, ke)
         self._bridge.io.fail_stack(node.pdo)
         if not ours:
             return

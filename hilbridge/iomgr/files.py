@@ -97,6 +97,7 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
             self._drop_handle(device)
             raise NtStatusError(status, f"{name} could not be opened")
         file.flags |= FO_FILE_OPEN | FO_HANDLE_CREATED
+        self.ke.note(f"{file!r}: opened")
         device.device_stack.files.append(file)
         if self.fast_io and device.attached_device is None:
             file.fast_io = device.driver_object.fast_io_dispatch
@@ -151,6 +152,7 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
     def _cleanup(self, file: FileObject) -> None:
         """The last handle is closed. In the context of who closes it."""
         device = file.device_object
+        self.ke.note(f"{file!r}: closed, with {len(file.irps)} requests outstanding")
         try:
             if device.device_stack.fault is None:
                 self.send_and_wait(device.top, file, IrpMajor.CLEANUP, NO_PARAMETERS)

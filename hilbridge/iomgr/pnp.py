@@ -26,6 +26,7 @@ from hilbridge.model.parameters import (
     QueryIdParameters,
     StartDeviceParameters,
 )
+from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
     STATUS_INVALID_DEVICE_REQUEST,
     STATUS_NO_SUCH_DEVICE,
@@ -99,6 +100,8 @@ class PnpRoutines(FileRoutines):
         top = device.top
         irp = self.build_synchronous_fsd_request(IrpMajor.PNP, top, event, minor=minor, parameters=parameters)
         status, information = self._send(top, irp, event, timeout, f"IRP_MN_{minor.name}")
+        if minor in CHANGES_STATE:
+            self.ke.note(f"{device!r}: IRP_MN_{minor.name}, {status.name}")
         return PnpAnswer(status, information if status.is_success else None, irp)
 
     def send_pnp(

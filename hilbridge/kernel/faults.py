@@ -8,6 +8,7 @@ the call it has still failed its stack.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,12 @@ from hilbridge.model.device import DeviceObject, DeviceStack
 from hilbridge.model.errors import BugCheck, DriverFault, HilbridgeError, InternalFault, NtStatusError, UsageFault
 
 if TYPE_CHECKING:
+    from hilbridge.kernel.clock import Clock
     from hilbridge.kernel.interrupt import Vector
     from hilbridge.kernel.processor import Processor, ProcessorLocal
+
+JOURNAL = 100
+"""Lines that the journal keeps."""
 
 FaultHook = Callable[[DeviceObject[Any] | None, HilbridgeError], None]
 
@@ -28,6 +33,7 @@ class FaultRoutines:
 
     if TYPE_CHECKING:
         local: ProcessorLocal
+        clock: Clock
 
         def current(self) -> Processor: ...
 
@@ -38,9 +44,16 @@ class FaultRoutines:
     def __init__(self) -> None:
         self.faults: list[HilbridgeError] = []
         """Every fault that was latched, oldest first."""
+        self.journal: deque[tuple[int, str]] = deque(maxlen=JOURNAL)
+        """What has happened last, oldest first: when, on the kernel's clock, and what. For crash dumps: nothing that happens
+        often is noted here."""
         self.on_fault: FaultHook = lambda device, fault: None
         self.owner_of_module: Callable[[str], DeviceObject[Any] | None] = lambda module: None
         """Which driver's code a module is: a device of that driver, or None. The I/O manager, which loads them, knows."""
+
+    def note(self, words: str) -> None:
+        """Write a line into the journal. At any IRQL."""
+        self.journal.append((self.clock.now(), words))
 
     def bug_check(
         self,
@@ -90,6 +103,7 @@ class FaultRoutines:
         first = all(known is not fault for known in self.faults)
         if first:
             self.faults.append(fault)
+            self.note(f"fault: {fault.message}")
         marks = device is not None and device.device_stack.fault is None
         if device is not None and marks:
             device.device_stack.fault = fault
@@ -103,6 +117,7 @@ class FaultRoutines:
     def log_fault(self, fault: HilbridgeError) -> None:
         """Keep a fault that no device is to blame for, and that no request suffers from."""
         self.faults.append(fault)
+        self.note(f"fault: {fault.message}")
 
     def routine_raised(
         self, device: DeviceObject[Any] | None, routine: Callable[..., object], error: BaseException, where: str

@@ -215,6 +215,39 @@ def test_the_dump_says_who_where_and_with_which_requests(bridge: Bridge, cli: Cl
     assert cli("crash", "show", str(path), "--json").document["fault"] == found["fault"]
 
 
+def test_the_dump_tells_what_came_before(bridge: Bridge, cli: Cli) -> None:
+    bridge.plug("virtual:null", name="BAD", driver=failing())
+    bridge.open("BAD").submit_read(7)
+    bridge.machine.advance(2.5)
+    fail(bridge)
+    (path,) = bridge.reflector.dumps
+    events = json.loads(path.read_text())["events"]
+    assert [event["what"].rpartition(": ")[2] for event in events[:2]] == [
+        "IRP_MN_START_DEVICE, STATUS_SUCCESS",
+        "opened",
+    ]
+    assert events[0]["age"] == 2.5
+    assert events[-1]["what"].startswith("fault: ")
+    shown = cli("crash", "show", str(path)).out
+    assert "2.500 s" in shown
+    assert "opened" in shown
+
+
+def test_under_the_verifier_it_has_the_histories_of_the_last_requests(tmp_path: Path, cli: Cli) -> None:
+    bridge = Bridge.manual(crash_dumps=tmp_path, verify=True)
+    bridge.plug("virtual:null", name="BAD", driver=failing())
+    for _ in range(50):
+        bridge.open("BAD").close()
+    fail(bridge)
+    (path,) = bridge.reflector.dumps
+    recent = json.loads(path.read_text())["recent_irps"]
+    assert len(recent) == 20
+    assert any("sent to bad" in moment for moment in recent[-1]["history"])
+    assert recent[-1]["id"] in cli("crash", "show", str(path)).out
+    bridge.acknowledge_faults()
+    bridge.close()
+
+
 def test_what_is_no_dump(tmp_path: Path, cli: Cli) -> None:
     assert cli("crash", "show", str(tmp_path / "nothing.json")).code == DeviceNotFound.exit_code
     for text in ("{", "[]", '{"kind": "other"}', '{"kind": "hilbridge crash", "schema_version": 99}', "\x00"):

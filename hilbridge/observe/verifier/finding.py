@@ -88,11 +88,12 @@ def describe_irp(irp: Irp | VerifiedIrp) -> dict[str, Any]:
         "state": IrpState(irp.state).name,
         "status": str(irp.io_status.status),
         "stack": stack,
-        "history": [_moment(moment) for moment in getattr(irp, "history", ())],
+        "history": [describe_moment(moment) for moment in getattr(irp, "history", ())],
     }
 
 
-def _moment(moment: Moment) -> str:
+def describe_moment(moment: Moment) -> str:
+    """A moment of an IRP's history, in words."""
     event, code, line, word = moment
     place = culprit.place_of(code, line) if code is not None else ""
     if place.startswith("hilbridge/") and not place.startswith(_DRIVERS):

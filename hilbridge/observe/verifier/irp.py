@@ -48,6 +48,7 @@ class VerifiedIrp(Irp):
     def __init__(self, irp_id: int, stack_count: int, born: int = 0) -> None:
         super().__init__(irp_id, stack_count, born)
         self.history: list[Moment] = []
+        self.verifier.irp_made(irp_id, self.history)
         self.sent = False
         """Whether it was sent with call_driver since it was made."""
         self.reached = stack_count + 1

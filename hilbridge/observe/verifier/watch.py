@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from hilbridge.iomgr.base import holder_of
 from hilbridge.kernel import culprit
 from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.irp import Irp
-from hilbridge.observe.verifier.finding import Finding, describe_irp
+from hilbridge.observe.verifier.finding import Finding, Moment, describe_irp, describe_moment
 from hilbridge.observe.verifier.rule import BUG_CHECK_NAMES, Rule, Severity
 from hilbridge.observe.verifier.rules import RULES, rule_of
 
@@ -40,6 +41,8 @@ class _ThreadLocal(threading.local):
         self.locks: list[Any] = []
 
 
+RECENT = 20
+"""IRPs whose histories are kept for a crash dump."""
 MOST_FINDINGS = 1000
 """Findings that are kept. The same rule of the same driver on the same line is kept once."""
 
@@ -52,10 +55,22 @@ class Verifier:
         self.findings: list[Finding] = []
         """What was found, oldest first."""
         self.seed: int | None = None
+        self._recent: deque[tuple[int, list[Moment]]] = deque(maxlen=RECENT)
         self._known: set[tuple[str, str, str | None]] = set()
         self._failed: set[str] = set()
         """Drivers that have caused a bug check."""
         self._local = _ThreadLocal()
+
+    def irp_made(self, irp_id: int, history: list[Moment]) -> None:
+        """A new IRP: its history is kept for a while, also when it has ended. The IRP itself is not, nor are its buffers."""
+        self._recent.append((irp_id, history))
+
+    def recent_irps(self) -> list[dict[str, Any]]:
+        """The histories of the IRPs that were made last, oldest first, in words: for crash dumps."""
+        return [
+            {"id": f"IRP 0x{irp_id:04X}", "history": [describe_moment(moment) for moment in list(history)]}
+            for irp_id, history in list(self._recent)
+        ]
 
     def running(self) -> list[Running]:
         """The routines of drivers that the calling thread is in, outermost first."""
