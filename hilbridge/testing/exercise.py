@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from hilbridge.bridge.bridge import Bridge
 from hilbridge.bridge.handle import Handle
 from hilbridge.model.codes import FILE_DEVICE_UNKNOWN
-from hilbridge.model.errors import DriverFault, HilbridgeError
+from hilbridge.model.errors import DeviceBusy, DriverFault, HilbridgeError
 from hilbridge.model.ioctl import ctl_code
 from hilbridge.model.status import STATUS_INSUFFICIENT_RESOURCES
 from hilbridge.observe.verifier.finding import Finding
@@ -31,7 +31,7 @@ def exercise(driver: DriverLike, options: Verify) -> tuple[list[Finding], list[s
     """
     findings: dict[tuple[str, str, str | None], Finding] = {}
     faults: list[str] = []
-    for ending in (_orderly, _closed_with_requests, _surprise):
+    for ending in (_orderly, _closed_with_requests, _surprise, _stopped, _surprise_while_stopped):
         bridge = Bridge.manual(verify=options)
         try:
             bridge.plug(VirtualLine("virtual:exercise", loop=True), name=NAME, driver=driver)
@@ -102,6 +102,45 @@ def _surprise(bridge: Bridge) -> None:
         bridge.unplug(NAME)
         with contextlib.suppress(HilbridgeError):
             handle.read(1, timeout=SECONDS)
+
+
+def _stopped(bridge: Bridge) -> None:
+    """The device is stopped and started with a handle open and a request waiting, and is removed in good order."""
+    with _opened(bridge, "rw") as handle:
+        waiting = handle.submit_read(64)
+        _stop(bridge)
+        held = [handle.submit_read(4), handle.submit_read(4)]
+        bridge.machine.run_until_idle()
+        held[0].cancel()
+        with contextlib.suppress(HilbridgeError):
+            handle.write(b"held", timeout=SECONDS)
+        with contextlib.suppress(HilbridgeError):
+            bridge.start(NAME)
+        bridge.machine.run_until_idle()
+        with contextlib.suppress(HilbridgeError):
+            handle.write(b"exercise", timeout=SECONDS)
+        waiting.cancel()
+        bridge.machine.run_until_idle()
+        with contextlib.suppress(DeviceBusy):  # it is open: nobody is asked
+            bridge.remove(NAME)
+    with contextlib.suppress(DeviceBusy):  # its driver may refuse
+        bridge.remove(NAME)
+
+
+def _surprise_while_stopped(bridge: Bridge) -> None:
+    """The device goes while it is stopped and requests are held."""
+    with _opened(bridge, "rw") as handle:
+        _stop(bridge)
+        handle.submit_read(4)
+        bridge.machine.run_until_idle()
+        bridge.unplug(NAME)
+        bridge.machine.run_until_idle()
+
+
+def _stop(bridge: Bridge) -> None:
+    with contextlib.suppress(DeviceBusy):  # its driver may refuse
+        bridge.stop(NAME)
+    bridge.machine.run_until_idle()
 
 
 @contextlib.contextmanager
