@@ -7,12 +7,12 @@ from hilbridge.iomgr.pnp import PnpRoutines
 from hilbridge.iomgr.shares import ShareRoutines
 from hilbridge.iomgr.shutdown import ShutdownRoutines
 from hilbridge.iomgr.startio import StartIoRoutines
-from hilbridge.iomgr.wmi import WmiRoutines
+from hilbridge.iomgr.wmiquery import WmiQueries
 from hilbridge.iomgr.workitem import WorkItemRoutines
 
 
 class IoManager(
-    PnpRoutines, ShutdownRoutines, WmiRoutines, InterruptRoutines, ShareRoutines, StartIoRoutines, WorkItemRoutines
+    PnpRoutines, ShutdownRoutines, WmiQueries, InterruptRoutines, ShareRoutines, StartIoRoutines, WorkItemRoutines
 ):
     """Names, devices, drivers, requests, completion, cancellation, queues.
 

@@ -28,7 +28,7 @@ from tests.support import Thread, TinyDriver, complete, hold, pass_down
 
 REGISTER, DEREGISTER = WmiRegAction.REGISTER, WmiRegAction.DEREGISTER
 REREGISTER, UPDATE_GUIDS = WmiRegAction.REREGISTER, WmiRegAction.UPDATE_GUIDS
-MODULES = ("hilbridge.iomgr.wmi", __name__)
+MODULES = ("hilbridge.iomgr.wmi", "hilbridge.iomgr.wmiquery", __name__)
 
 
 def registrations(device: Device) -> list[int | str]:
@@ -214,6 +214,33 @@ def test_a_driver_that_deregisters_in_the_answer_would_wait_for_itself() -> None
     assert not kitchen.io.wmi_registered(kitchen.device)
 
 
+def test_nor_may_a_filter_deregister_the_device_that_a_request_is_for_before_it_passes_it_on() -> None:
+    kitchen = Kitchen(toaster("lower"), TinyDriver("above", named=False))
+    lower, above = (driver.device for driver in kitchen.drivers)
+    kitchen.io.wmi_blocks(lower)
+
+    def dispatch(device: Device, irp: Irp) -> NtStatus:
+        device.io.wmi_registration_control(lower, DEREGISTER)
+        return pass_down(device, irp)
+
+    above.driver_object.major_function[IrpMajor.SYSTEM_CONTROL] = dispatch
+    with pytest.raises(DriverFault, match="would wait for itself for ever"):
+        kitchen.io.query_wmi(lower, INFO)
+    assert kitchen.clock.now() == 0
+
+
+def test_after_the_answer_it_may() -> None:
+    def dispatch(device: Device, irp: Irp) -> NtStatus:
+        status = wmi_dispatch(provider())(device, irp)
+        assert device.io.wmi_registration_control(device, DEREGISTER) == STATUS_SUCCESS
+        return status
+
+    kitchen = Kitchen(TinyDriver("once", {IrpMajor.SYSTEM_CONTROL: dispatch}))
+    assert len(kitchen.io.wmi_blocks(kitchen.device)) == 2
+    assert kitchen.io.wmi_blocks(kitchen.device) == []
+    assert kitchen.ke.faults == []
+
+
 def test_in_the_answer_for_another_device_it_may() -> None:
     kitchen = Kitchen(toaster("lower"), toaster("upper", named=False))
     lower, upper = (driver.device for driver in kitchen.drivers)
@@ -305,6 +332,36 @@ def test_of_two_who_deregister_one_has_done_it() -> None:
         return Race({"one": take_down, "two": take_down}, check)
 
     explore(build, granularity=Granularity.LINES, preemptions=2, modules=MODULES)
+
+
+def test_a_dispatch_routine_that_raises_keeps_nobody_waiting() -> None:
+    outcomes: set[str] = set()
+
+    def build() -> Race:
+        def dispatch(device: Device, irp: Irp) -> NtStatus:
+            if irp.current_stack_location.minor_function == WmiMinor.REGINFO_EX:
+                return wmi_dispatch(provider())(device, irp)
+            raise ZeroDivisionError
+
+        kitchen = Kitchen(TinyDriver("burns", {IrpMajor.SYSTEM_CONTROL: dispatch}))
+        kitchen.io.wmi_blocks(kitchen.device)
+
+        def ask() -> None:
+            try:
+                kitchen.io.query_wmi(kitchen.device, INFO)
+            except (NtStatusError, DriverFault) as error:
+                outcomes.add(type(error).__name__)
+
+        def take_down() -> None:
+            assert kitchen.control(kitchen.device, DEREGISTER) == STATUS_SUCCESS
+
+        def check() -> None:
+            assert kitchen.clock.now() == 0, "it was not waited in vain"
+
+        return Race({"asks": ask, "takes-down": take_down}, check)
+
+    explore(build, granularity=Granularity.LINES, preemptions=2, modules=MODULES)
+    assert outcomes == {"NtStatusError", "DriverFault"}
 
 
 def test_two_who_want_to_know_at_once_both_hear_it() -> None:

@@ -277,7 +277,10 @@ def test_asked_while_the_cable_is_pulled_it_answers_whole_or_not_at_all() -> Non
         return Race({"asks": asks, "pulls": port.unplug}, check, close=port.close)
 
     explore(
-        build, granularity=Granularity.LINES, preemptions=1, modules=("hilbridge.iomgr.wmi", "hilbridge.drivers.serial")
+        build,
+        granularity=Granularity.LINES,
+        preemptions=1,
+        modules=("hilbridge.iomgr.wmi", "hilbridge.iomgr.wmiquery", "hilbridge.drivers.serial"),
     )
     assert outcomes == {"11 properties", "no such block"}
 
