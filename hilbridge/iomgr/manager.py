@@ -7,10 +7,13 @@ from hilbridge.iomgr.pnp import PnpRoutines
 from hilbridge.iomgr.shares import ShareRoutines
 from hilbridge.iomgr.shutdown import ShutdownRoutines
 from hilbridge.iomgr.startio import StartIoRoutines
+from hilbridge.iomgr.wmiquery import WmiQueries
 from hilbridge.iomgr.workitem import WorkItemRoutines
 
 
-class IoManager(PnpRoutines, ShutdownRoutines, InterruptRoutines, ShareRoutines, StartIoRoutines, WorkItemRoutines):
+class IoManager(
+    PnpRoutines, ShutdownRoutines, WmiQueries, InterruptRoutines, ShareRoutines, StartIoRoutines, WorkItemRoutines
+):
     """Names, devices, drivers, requests, completion, cancellation, queues.
 
     A verifier or a tracer is a subclass that the bridge picks instead: what is not asked for costs nothing.

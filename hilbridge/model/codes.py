@@ -99,6 +99,28 @@ class WmiMinor(IntEnum):
     REGINFO_EX = 0x0B
 
 
+class WmiRegAction(IntEnum):
+    """WMIREG_ACTION_*: what IoWMIRegistrationControl is asked to do."""
+
+    REGISTER = 1
+    DEREGISTER = 2
+    REREGISTER = 3
+    UPDATE_GUIDS = 4
+
+
+class WmiDisposition(IntEnum):
+    """SYSCTL_IRP_DISPOSITION: what WmiSystemControl has made of a request, and what its caller has to do with it."""
+
+    IRP_PROCESSED = 0
+    """It has been completed: return its status."""
+    IRP_NOT_COMPLETED = 1
+    """Its status is set: complete it."""
+    IRP_NOT_WMI = 2
+    """Its minor function is none of WMI's: pass it down."""
+    IRP_FORWARD = 3
+    """It is for another device: pass it down."""
+
+
 class SystemPowerState(IntEnum):
     """SYSTEM_POWER_STATE."""
 

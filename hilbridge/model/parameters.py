@@ -271,13 +271,16 @@ class PowerParameters(_Power, Parameters):
 
 class _Wmi(NamedTuple):
     provider_id: Any
-    data_path: str
+    data_path: str | int
     buffer_size: int = 0
     buffer: Any = None
 
 
 class WmiParameters(_Wmi, Parameters):
-    """IRP_MJ_SYSTEM_CONTROL: `provider_id` is the DEVICE_OBJECT that is asked, `data_path` the GUID of the data block."""
+    """IRP_MJ_SYSTEM_CONTROL: `provider_id` is the DEVICE_OBJECT that is asked, `data_path` the GUID of the data block.
+
+    In REGINFO and REGINFO_EX `data_path` is WMIREGISTER or WMIUPDATE. `buffer` is a `hilbridge.model.wmi.Wnode`.
+    """
 
     __slots__ = ()
 

@@ -23,6 +23,7 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.file import FileObject, ShareAccess
 from hilbridge.model.irp import IoStackLocation, Irp
+from hilbridge.model.wmi import WmiProvider
 from tests.docs.mdkit import DOCS, code, tables
 
 PAGE = DOCS / "reference" / "ddi.md"
@@ -58,6 +59,7 @@ CLASSES = {
         Ksemaphore,
         Kmutex,
         RemoveLock,
+        WmiProvider,
     )
 }
 ROUTINE = re.compile(r"(?:Ex|Io|Ke|Nt|Ob|Ps)[A-Z]\w+")

@@ -20,7 +20,9 @@ from hilbridge.model.codes import (
     RelationType,
     SystemPowerState,
     TextType,
+    WmiDisposition,
     WmiMinor,
+    WmiRegAction,
 )
 
 # wdm.h, in its order: the index is the code.
@@ -133,6 +135,8 @@ ENUMS: dict[type[IntEnum], dict[int, str]] = {
         "ENABLE_COLLECTION DISABLE_COLLECTION REGINFO EXECUTE_METHOD",
         0x0B: "REGINFO_EX",
     },
+    WmiRegAction: {1: "REGISTER DEREGISTER REREGISTER UPDATE_GUIDS"},
+    WmiDisposition: {0: "IRP_PROCESSED IRP_NOT_COMPLETED IRP_NOT_WMI IRP_FORWARD"},
     SystemPowerState: {0: "UNSPECIFIED WORKING SLEEPING1 SLEEPING2 SLEEPING3 HIBERNATE SHUTDOWN"},
     DevicePowerState: {0: "UNSPECIFIED D0 D1 D2 D3"},
     PowerStateType: {0: "SYSTEM DEVICE"},

@@ -8,6 +8,7 @@ from typing import Any
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.isr import isr, receive_dpc
 from hilbridge.drivers.serial.read import complete_all, serve_readers
+from hilbridge.drivers.serial.wmi import deregister, register
 from hilbridge.drivers.serial.write import advance, transmit_cancelled, transmit_dpc
 from hilbridge.iomgr.csq import CancelSafeQueue
 from hilbridge.kernel.dpc import Kdpc
@@ -92,11 +93,13 @@ def _start(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     with extension.lock:
         extension.watch_receiver()
         extension.set_interrupts()
+    register(device)
     return STATUS_SUCCESS
 
 
 def _stop(device: DeviceObject[SerialExtension], why: str) -> None:
     """The hardware is taken away: no more interrupts, and every request ends."""
+    deregister(device)
     extension = device.extension
     interrupt, extension.interrupt = extension.interrupt, None
     if interrupt is not None:

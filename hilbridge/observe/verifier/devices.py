@@ -68,4 +68,5 @@ def unloaded(verifier: Verifier, driver: DriverObject) -> None:
     """The unload routine of `driver` has returned."""
     for device in driver.devices:
         if not device.delete_pending:
-            verifier.report("DeviceLeftAtUnload", device=device, place=place_of_routine(driver.driver_unload))
+            rule = "WmiRegisteredAtUnload" if device.io.wmi_registered(device) else "DeviceLeftAtUnload"
+            verifier.report(rule, device=device, place=place_of_routine(driver.driver_unload))

@@ -203,6 +203,8 @@ class VerifiedIoManager(IoManager):
     def delete_device(self, device: DeviceObject[Any]) -> None:
         """IoDeleteDevice."""
         devices.in_surprise_removal(self.verifier, "PnpSurpriseRemove", device)
+        if self.wmi_registered(device):
+            self.verifier.report("WmiRegisteredAtDelete", device=device)
         super().delete_device(device)
 
     def driver_unloaded(self, driver: DriverObject) -> None:

@@ -357,4 +357,21 @@ SYSTEM_RULES: tuple[Rule, ...] = (
         "the driver was unloaded, and a timer of its own is still running",
         "cancel_timer for every timer, at the latest in the unload routine",
     ),
+    # -- WMI --
+    Rule(
+        "WmiRegisteredAtDelete",
+        0xC4,
+        0xDB,
+        F,
+        "a device was deleted that is registered with WMI",
+        "wmi_registration_control(device, DEREGISTER) in SURPRISE_REMOVAL, or else in REMOVE_DEVICE",
+    ),
+    Rule(
+        "WmiRegisteredAtUnload",
+        0xC4,
+        0xDA,
+        N,
+        "the driver was unloaded, and left a device behind that is registered with WMI",
+        "deregister and delete in the unload routine what driver_entry has created and registered",
+    ),
 )

@@ -16,6 +16,7 @@ from hilbridge.model.codes import (
     IrpMajor,
     Irql,
     PnpMinor,
+    WmiRegAction,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
@@ -389,3 +390,17 @@ def device_deleted_twice(stage: Stage, wrong: bool) -> None:
         return complete(device, irp)
 
     stage.read(read)
+
+
+@case("WmiRegisteredAtDelete")
+def wmi_registered_at_delete(stage: Stage, wrong: bool) -> None:
+    def pnp(device: Device, irp: Irp, proper: Any) -> NtStatus:
+        if irp.current_stack_location.minor_function == PnpMinor.REMOVE_DEVICE and not wrong:
+            device.io.wmi_registration_control(device, WmiRegAction.DEREGISTER)
+        return cast("NtStatus", proper(device, irp))
+
+    driver = pnp_driver(pnp)
+    stage.bridge.plug("virtual:null", name="DUT", driver=driver)
+    stage.io.wmi_registration_control(driver.device, WmiRegAction.REGISTER)
+    with contextlib.suppress(HilbridgeError):
+        stage.bridge.unplug("DUT")

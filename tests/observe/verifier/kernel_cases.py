@@ -11,9 +11,7 @@ from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.mutex import Kmutex
 from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.kernel.timer import Ktimer, relative_ms
-from hilbridge.model.codes import (
-    Irql,
-)
+from hilbridge.model.codes import Irql, WmiRegAction
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.hardware import CAUSE_RX
 from hilbridge.model.irp import Irp
@@ -286,20 +284,16 @@ def irql_ke_set_event(stage: Stage, wrong: bool) -> None:
 # -- unloading -------------------------------------------------------------------------------------------------------------
 
 
-@case("DeviceLeftAtUnload")
-def device_left_at_unload(stage: Stage, wrong: bool) -> None:
-    class Control(TinyDriver):
-        """A driver with a device of its own, that is no part of a stack."""
+def _control_device(stage: Stage, unload: Any, wrong: bool, *, registered: bool = False) -> None:
+    """A driver with a device of its own, that is no part of a stack, is loaded and unloaded."""
 
+    class Control(TinyDriver):
         def driver_entry(self, driver: DriverObject, parameters: Any) -> NtStatus:
             status = super().driver_entry(driver, parameters)
             control = driver.io.create_device(driver, None, "\\Device\\Control")
-
-            def unload(_driver: DriverObject) -> None:
-                if not wrong:
-                    driver.io.delete_device(control)
-
-            driver.unload = unload
+            if registered:
+                driver.io.wmi_registration_control(control, WmiRegAction.REGISTER)
+            driver.unload = lambda driver: unload(driver.io, control)
             return status
 
     stage.io.load_driver("faulty", Control("faulty").driver_entry)
@@ -307,6 +301,25 @@ def device_left_at_unload(stage: Stage, wrong: bool) -> None:
         stage.io.unload_driver("faulty")
     if wrong:
         stage.bridge.acknowledge_faults()
+
+
+@case("DeviceLeftAtUnload")
+def device_left_at_unload(stage: Stage, wrong: bool) -> None:
+    def unload(io: Any, control: Any) -> None:
+        if not wrong:
+            io.delete_device(control)
+
+    _control_device(stage, unload, wrong)
+
+
+@case("WmiRegisteredAtUnload")
+def wmi_registered_at_unload(stage: Stage, wrong: bool) -> None:
+    def unload(io: Any, control: Any) -> None:
+        if not wrong:
+            io.wmi_registration_control(control, WmiRegAction.DEREGISTER)
+            io.delete_device(control)
+
+    _control_device(stage, unload, wrong, registered=True)
 
 
 @case("TimerLeftAtUnload")
