@@ -321,6 +321,14 @@ class Bridge:
                 for node in self.pnp.nodes.values()
             ]
 
+    def properties(self, name: str) -> dict[str, dict[str, object]]:
+        """What the device's drivers publish with WMI, as it is now: the properties of each block, by the block's name.
+
+        Empty if they publish nothing. Raises the fault of a driver that does not answer.
+        """
+        self._refuse_if_closed()
+        return self.io.wmi_properties(self.pnp.node(name).pdo)
+
     def stack(self, name: str) -> list[DeviceObject[Any]]:
         """The device objects of a stack, top first: for tests, and for filters that keep numbers."""
         with self.pnp.lock:

@@ -5,6 +5,7 @@ If one hangs another one takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -129,6 +130,11 @@ class WorkerPool:
         thread.start()
 
     def _run(self) -> None:
+        # A thread that is given up is sent ProcessorRetired wherever it is: also behind the item that had kept it so long.
+        with contextlib.suppress(ProcessorRetired):
+            self._serve()
+
+    def _serve(self) -> None:
         me = threading.current_thread()
         while (work := self._queue.get()) is not None:
             self._call(work)

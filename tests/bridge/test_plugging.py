@@ -347,3 +347,20 @@ def test_impossible_setting_is_the_callers_mistake(bridge: Bridge, wrong: dict[s
     assert refused.value.exit_code == 2
     assert bridge.devices() == []
     assert bridge.faults == []
+
+
+# -- what drivers publish ------------------------------------------------------------------------------------------------
+
+
+def test_a_port_publishes_what_it_is(bridge: Bridge) -> None:
+    bridge.plug("virtual:loop", name="dut", baudrate=9600)
+    published = bridge.properties("dut")
+    assert published["MSSerial_PortName"] == {"PortName": "dut"}
+    assert published["MSSerial_CommInfo"]["BaudRate"] == 9600
+    with pytest.raises(NameNotFound):
+        bridge.properties("nothing")
+
+
+def test_a_driver_that_publishes_nothing_has_no_properties(bridge: Bridge) -> None:
+    bridge.plug("virtual:null", name="nul")
+    assert bridge.properties("nul") == {}

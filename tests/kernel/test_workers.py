@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from hilbridge.kernel import workers
+from hilbridge.kernel.processor import ProcessorRetired
 from hilbridge.kernel.workers import POOL_LIMIT, Worker, WorkerPool
 from tests.support import PATIENCE, Thread, raises, wait
 
@@ -15,6 +17,32 @@ def test_no_thread_is_started_before_there_is_work() -> None:
     worker = Worker("test-worker", lambda _error: None)
     assert all(thread.name != "test-worker" for thread in threading.enumerate())
     assert worker.stop() is True
+
+
+def test_a_thread_that_is_given_up_behind_its_work_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's exception is raised wherever the thread is: also when the item that took so long has just returned."""
+    untold: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: untold.append(args.exc_value))
+    errors: list[BaseException] = []
+    pool = WorkerPool("test-pool", errors.append)
+    done, threads = threading.Event(), list[threading.Thread]()
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        monkeypatch.setattr(pool, "_threads", Retiring())
+        done.set()
+
+    class Retiring(list[threading.Thread]):
+        def __iter__(self) -> Any:
+            raise ProcessorRetired
+
+    pool.put(work)
+    wait(done)
+    (thread,) = threads
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert not untold
+    assert not errors
 
 
 def test_work_is_done_in_order_on_one_thread_of_its_own() -> None:
