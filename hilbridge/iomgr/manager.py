@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hilbridge.iomgr.interrupts import InterruptRoutines
+from hilbridge.iomgr.iotimer import IoTimerRoutines
 from hilbridge.iomgr.pnp import PnpRoutines
 from hilbridge.iomgr.shares import ShareRoutines
 from hilbridge.iomgr.shutdown import ShutdownRoutines
@@ -12,7 +13,14 @@ from hilbridge.iomgr.workitem import WorkItemRoutines
 
 
 class IoManager(
-    PnpRoutines, ShutdownRoutines, WmiQueries, InterruptRoutines, ShareRoutines, StartIoRoutines, WorkItemRoutines
+    PnpRoutines,
+    ShutdownRoutines,
+    WmiQueries,
+    IoTimerRoutines,
+    InterruptRoutines,
+    ShareRoutines,
+    StartIoRoutines,
+    WorkItemRoutines,
 ):
     """Names, devices, drivers, requests, completion, cancellation, queues.
 
