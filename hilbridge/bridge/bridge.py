@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from hilbridge.bridge.pending import PendingIrp
 from hilbridge.bridge.reflector import RESTARTS, Reflector
 from hilbridge.bridge.translate import from_nt_status, translated
 from hilbridge.bridge.verifying import with_verifier
+from hilbridge.bridge.watch import Watch
 from hilbridge.iomgr.files import access_from_mode
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.iomgr.request import IoRequest
@@ -320,6 +321,19 @@ class Bridge:
                 }
                 for node in self.pnp.nodes.values()
             ]
+
+    def interfaces(self, guid: str) -> list[str]:
+        """The devices that offer an interface: the links by which they are opened. `guid` is the class, in braces."""
+        self._refuse_if_closed()
+        return self.io.get_device_interfaces(guid)
+
+    def watch(self, guid: str, callback: Callable[[str, bool], object]) -> Watch:
+        """``callback(link, arrived)`` for each device of this interface: those that are there first, what comes, what goes.
+
+        It is called on the bridge's callback thread. `Watch.close` ends that.
+        """
+        self._refuse_if_closed()
+        return Watch(self.io, guid, callback)
 
     def properties(self, name: str) -> dict[str, dict[str, object]]:
         """What the device's drivers publish with WMI, as it is now: the properties of each block, by the block's name.

@@ -44,10 +44,10 @@ def reopen_line(moniker: str, settings: LineSettings, options: dict[str, object]
 
 def _virtual(moniker: str) -> Hardware:
     name = moniker.partition(":")[2]
-    if name == "null":
-        return Hardware(None, "null")
+    if name in ("null", "toasterbus"):
+        return Hardware(None, name)
     if name in ("loop", "line"):
         from hilbridge.virtual.line import VirtualLine
 
         return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
-    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line and null")
+    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, null and toasterbus")

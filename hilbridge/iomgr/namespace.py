@@ -24,7 +24,7 @@ MAX_LINKS = 32
 
 def normalise(name: str) -> str:
     r"""``COM1``, ``\\.\COM1`` and ``\??\COM1`` become ``\DosDevices\COM1``; absolute names stay as they are."""
-    for prefix in ("\\\\.\\", "\\??\\", "\\DosDevices\\", "\\GLOBAL??\\"):
+    for prefix in ("\\\\.\\", "\\\\?\\", "\\??\\", "\\DosDevices\\", "\\GLOBAL??\\"):
         if name.lower().startswith(prefix.lower()):
             return DOS_DIRECTORY + name[len(prefix) :]
     if name.startswith("\\"):
@@ -39,6 +39,8 @@ class Namespace:
         self._lock = threading.Lock()
         self._devices: dict[str, DeviceObject[Any]] = {}
         self._links: dict[str, tuple[str, str]] = {}
+        self._interfaces: dict[str, dict[str, DeviceObject[Any]]] = {}
+        """Links that lead to a device itself, which needs no name for that: base -> what may follow it -> device."""
 
     def insert(self, device: DeviceObject[Any]) -> None:
         """Enter a named device. STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_PATH_NOT_FOUND, STATUS_OBJECT_NAME_INVALID."""
@@ -85,6 +87,21 @@ class Namespace:
             if self._links.pop(normalise(name).lower(), None) is None:
                 raise NtStatusError(STATUS_OBJECT_NAME_NOT_FOUND, f"there is no name {name}")
 
+    def link_device(self, name: str, device: DeviceObject[Any]) -> None:
+        r"""A link to a device itself: ``\??\ROOT#...#{guid}``, with or without a reference string behind it."""
+        base, rest = self._split(normalise(name))
+        with self._lock:
+            self._interfaces.setdefault(base.lower(), {})[rest.lower()] = device
+
+    def unlink_device(self, name: str) -> None:
+        """Take it away again; that is no error if it is not there."""
+        base, rest = self._split(normalise(name))
+        with self._lock:
+            there = self._interfaces.get(base.lower(), {})
+            there.pop(rest.lower(), None)
+            if not there:
+                self._interfaces.pop(base.lower(), None)
+
     def resolve(self, name: str) -> tuple[DeviceObject[Any], str]:
         r"""Find the device; returns it and what is left of the name (with its leading backslash) for FILE_OBJECT.
 
@@ -96,7 +113,8 @@ class Namespace:
                 base, rest = self._split(path)
                 link = self._links.get(base.lower())
                 if link is None:
-                    device = self._devices.get(base.lower())
+                    followers = self._interfaces.get(base.lower(), {})
+                    device = self._devices.get(base.lower()) or followers.get(rest.lower()) or followers.get("")
                     if device is not None and not device.delete_pending:
                         return device, rest
                     break

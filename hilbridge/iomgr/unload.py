@@ -189,10 +189,15 @@ class UnloadRoutines(DeviceRoutines):
         with self._lock:
             return self._in_use(driver)
 
-    @staticmethod
-    def _in_use(driver: DriverObject) -> str:
+    def registered_for_news(self, driver: DriverObject) -> bool:
+        """Whether the driver has registered for Plug and Play notifications: see `hilbridge.iomgr.pnpnotify`."""
+        return False
+
+    def _in_use(self, driver: DriverObject) -> str:
         if driver.pointer_count:
             return f"{driver.pointer_count} references to the driver"
+        if self.registered_for_news(driver):
+            return "it is registered for Plug and Play notifications"
         for device in driver.devices:
             if device.reference_count:
                 return f"{device!r} is open"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilbridge.drivers.rootbus import entry as rootbus
 from hilbridge.iomgr.pnp import PnpAnswer
+from hilbridge.iomgr.pnpnotify import NotifyEvent
 from hilbridge.model.codes import (
     DO_BUS_ENUMERATED_DEVICE,
     PNP_DEVICE_NOT_DISABLEABLE,
@@ -180,10 +181,11 @@ class PnpManager:
 
     def _link(self, node: DeviceNode) -> None:
         """A device whose driver gave it no short name of its own gets the one it was plugged in under."""
-        for device in node.devices:
-            if device.name and node.name not in self.io.namespace.links_to(device):
-                self.io.create_symbolic_link(node.name, device.name)
-                return
+        named = next((device for device in node.devices if device.name), None)
+        if named is None:
+            self.io.namespace.link_device(node.name, node.pdo)
+        elif node.name not in self.io.namespace.links_to(named):
+            self.io.create_symbolic_link(node.name, named.name or "")
 
     # -- stop --------------------------------------------------------------------------------------------------------
 
@@ -222,8 +224,9 @@ class PnpManager:
     def _query(self, tree: list[DeviceNode], query: PnpMinor, cancel: PnpMinor, what: str) -> None:
         """Ask each device; if one refuses, all that were asked, and that one, are told that nothing comes of it."""
         asked: list[DeviceNode] = []
+        removal = query is PnpMinor.QUERY_REMOVE_DEVICE
         for node in tree:
-            refusal = self._objection(node, what) if query is PnpMinor.QUERY_REMOVE_DEVICE else None
+            refusal = self._objection(node, what) if removal else None
             if refusal is None:
                 asked.append(node)
                 answer = self.io.ask_pnp(node.pdo, query)
@@ -233,13 +236,17 @@ class PnpManager:
                 refusal = DeviceBusy(f"{node.name} cannot be {what}: {answer.why()}", status=answer.status)
             for one in reversed(asked):
                 self._tell(one, cancel)
+            for one in tree if removal else ():
+                self.io.notify_target_device(one.pdo, NotifyEvent.REMOVE_CANCELLED)
             raise refusal
 
-    @staticmethod
-    def _objection(node: DeviceNode, what: str) -> HilbridgeError | None:
-        """What stands in the way of a removal before its drivers are even asked."""
+    def _objection(self, node: DeviceNode, what: str) -> HilbridgeError | None:
+        """What stands in the way of a removal before its drivers are even asked. Who has it open may close it now."""
         if node.device_state & PNP_DEVICE_NOT_DISABLEABLE:
             return DeviceBusy(f"{node.name} cannot be {what}: its driver says that the system needs it")
+        refuses = self.io.notify_target_device(node.pdo, NotifyEvent.QUERY_REMOVE)
+        if refuses is not None:
+            return DeviceBusy(f"{node.name} cannot be {what}: driver {refuses.name}, which uses it, refuses")
         opens = len(node.pdo.device_stack.files)
         if not opens:
             return None
@@ -307,6 +314,8 @@ class PnpManager:
         finally:
             # Whatever the drivers did: the port is free for who wants it next, and no request is left behind.
             stacks.release_hardware(self.io, node)
+            self.io.disable_interfaces_of(node.pdo)
+            self.io.notify_target_device(node.pdo, NotifyEvent.REMOVE_COMPLETE)
             for file in list(stack.files):
                 self.io.end_outstanding(file)
             self.remove_if_unused(node)
@@ -330,6 +339,7 @@ class PnpManager:
         if not (node.present and node.parent is not None):
             self._forget(node)
         may = node.life.may(PnpMinor.REMOVE_DEVICE)
+        orderly = node.life.state is PnpState.REMOVE_PENDING
         node.life.state = PnpState.REMOVED
         try:
             if may and node.pdo.device_stack.fault is None:
@@ -338,6 +348,10 @@ class PnpManager:
             for child in list(node.children):
                 self._remove_orphan(child)
             self.dismantle(node)
+            self.io.disable_interfaces_of(node.pdo, forget=node.pdo.delete_pending)
+            if orderly:
+                self.io.notify_target_device(node.pdo, NotifyEvent.REMOVE_COMPLETE)
+            self.io.namespace.unlink_device(node.name)
             for short in short_names:
                 try:
                     self.io.delete_symbolic_link(short)
@@ -384,10 +398,12 @@ class PnpManager:
                 self.io.adopt_device(one.pdo, self.root_bus)
             self.surprise(child, DeviceGone(f"{child.name} is gone: the driver of {node.name} has failed"))
         stacks.unwire(self.io, node)
+        self.io.disable_interfaces_of(node.pdo, forget=node.parent is None)
         self._give_up_strays(node)
         old = node.pdo.device_stack
         if old.files:
             self.former.append(old)
+        self.io.namespace.unlink_device(node.name)
         for device in node.devices:
             for short in self.io.namespace.links_to(device):
                 self.io.delete_symbolic_link(short)

@@ -19,11 +19,14 @@ DRIVERS = {
     "null": "hilbridge.drivers.samples.null",
     "sioctl": "hilbridge.drivers.samples.sioctl",
     "cancel": "hilbridge.drivers.samples.cancel",
+    "toaster": "hilbridge.drivers.samples.toaster.function",
+    "toasterbus": "hilbridge.drivers.samples.toaster.bus",
+    "toasterfilter": "hilbridge.drivers.samples.toaster.filter",
     "counter": "hilbridge.filters.counter",
 }
 """Name -> the module that has its ``driver_entry``."""
 
-BY_HARDWARE_ID: dict[str, str] = {}
+BY_HARDWARE_ID = {"{B85B7C50-6A01-11D2-B841-00C04FAD5171}\\MsToaster": "toaster"}
 """Hardware id -> the driver, by name, that a device of that id gets: for devices that bus drivers of ours find."""
 
 DriverLike = str | ModuleType | Callable[..., object]
