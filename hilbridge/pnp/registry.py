@@ -19,6 +19,7 @@ DRIVERS = {
     "null": "hilbridge.drivers.samples.null",
     "sioctl": "hilbridge.drivers.samples.sioctl",
     "cancel": "hilbridge.drivers.samples.cancel",
+    "cancel-startio": "hilbridge.drivers.samples.cancel_startio",
     "counter": "hilbridge.filters.counter",
 }
 """Name -> the module that has its ``driver_entry``."""
