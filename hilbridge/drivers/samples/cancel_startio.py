@@ -143,10 +143,8 @@ def read(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
     """Dispatch routine: queue it, or start the device with it."""
     if irp.current_stack_location.parameters.read.length < ANSWER.size:
         return complete(device, irp, STATUS_BUFFER_TOO_SMALL)
-    if (
-        device.extension.reads.insert_irp_ex(irp) == STATUS_UNSUCCESSFUL
-    ):  # it has the device, and nobody else knows of it yet: so it is marked here
-        irp.mark_pending()
+    if device.extension.reads.insert_irp_ex(irp) == STATUS_UNSUCCESSFUL:
+        irp.mark_pending()  # refused, so the queue has not done it: it has the device, and nobody else knows of it yet
         initiate_io(device, irp)
     return STATUS_PENDING
 
