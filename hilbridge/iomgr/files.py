@@ -171,6 +171,8 @@ class FileRoutines(DriverRoutines, CancelIoRoutines):
                 self.send_and_wait(device.top, file, IrpMajor.CLOSE, NO_PARAMETERS)
         finally:
             self.end_outstanding(file)
+            if self._locked_mdls:
+                self.look_for_locked_pages(file)
             stack = device.device_stack
             stack.files = [f for f in stack.files if f is not file]
             self._drop_handle(device)

@@ -12,11 +12,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from hilbridge.iomgr.devices import DeviceRoutines
+from hilbridge.iomgr.mdl import MdlRoutines
 from hilbridge.kernel.culprit import BOUNDARIES, place_of
 from hilbridge.kernel.frames import current_frames
 from hilbridge.kernel.interrupt import Interrupt
@@ -43,7 +45,7 @@ BETWEEN_LOOKS = 0.01
 """Seconds. A thread that is still inside a driver after so many looks is stuck there."""
 
 
-class UnloadRoutines(DeviceRoutines):
+class UnloadRoutines(DeviceRoutines, MdlRoutines):
     """The I/O manager's routines about the end of drivers, and about references."""
 
     def __init__(self, ke: Kernel) -> None:
@@ -273,6 +275,11 @@ class UnloadRoutines(DeviceRoutines):
             if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
                 note(dpc.device, f"a timer of {dpc.device!r}")
                 self.ke.cancel_timer(timer)
+        for mdl in self.locked_mdls(driver=driver):
+            if mdl.device is not None:
+                note(mdl.device, f"{mdl!r} (at {mdl.place})")
+            with suppress(BufferError):
+                mdl.give_back()
         # A kernel that closes waits for them, and reports those that stay: see `Kernel.end_system_threads`.
         for thread in [] if self.shutting_down else system_threads_of(driver):
             if not thread.failed:

@@ -22,6 +22,7 @@ DRIVERS = {
     "toaster": "hilbridge.drivers.samples.toaster.function",
     "toasterbus": "hilbridge.drivers.samples.toaster.bus",
     "toasterfilter": "hilbridge.drivers.samples.toaster.filter",
+    "cancel-startio": "hilbridge.drivers.samples.cancel_startio",
     "counter": "hilbridge.filters.counter",
 }
 """Name -> the module that has its ``driver_entry``."""

@@ -221,7 +221,7 @@ def test_driver_that_fails_is_named_and_leaves_nothing_behind(bridge: Bridge, ho
 @pytest.mark.parametrize(
     ("driver", "kind", "says"),
     [
-        ("nothing", UsageFault, "cancel, counter, event, null, serial, sioctl"),
+        ("nothing", UsageFault, "cancel, cancel-startio, counter, event, null, serial, sioctl"),
         ("no.such.module", UsageFault, "no.such.module"),
         ("hilbridge.model.status", DriverFault, "driver_entry"),
         (hilbridge, DriverFault, "driver_entry"),

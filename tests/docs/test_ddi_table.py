@@ -23,6 +23,7 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.file import FileObject, ShareAccess
 from hilbridge.model.irp import IoStackLocation, Irp
+from hilbridge.model.mdl import Mdl
 from hilbridge.model.wmi import WmiProvider
 from tests.docs.mdkit import DOCS, code, tables
 
@@ -45,6 +46,7 @@ OBJECTS: dict[str, type[Any]] = {
     "timer": Ktimer,
     "mutex": Kmutex,
     "fast_mutex": FastMutex,
+    "mdl": Mdl,
 }
 CLASSES = {
     cls.__name__: cls
@@ -62,7 +64,7 @@ CLASSES = {
         WmiProvider,
     )
 }
-ROUTINE = re.compile(r"(?:Ex|Io|Ke|Nt|Ob|Ps)[A-Z]\w+")
+ROUTINE = re.compile(r"(?:Ex|Io|Ke|Mm|Nt|Ob|Ps)[A-Z]\w+")
 ROWS = [row for rows in tables(PAGE) if rows[0][0] == "Windows" for row in rows[1:]]
 
 

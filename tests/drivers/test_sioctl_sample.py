@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hilbridge import Bridge, DriverFault, NameNotFound
+from hilbridge import Bridge, BugCheck, DriverFault, NameNotFound
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.request import Request
 from hilbridge.drivers.samples import sioctl
@@ -25,11 +29,13 @@ from hilbridge.drivers.samples.sioctl import (
 from hilbridge.model.ioctl import ctl_code
 from hilbridge.model.status import (
     STATUS_ACCESS_VIOLATION,
+    STATUS_INSUFFICIENT_RESOURCES,
     STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS,
     NtStatus,
 )
+from hilbridge.observe.verifier.options import Verify
 
 SAID = b"this string is from the application\0"
 ANSWERING = (IOCTL_BUFFERED, IOCTL_OUT_DIRECT, IOCTL_NEITHER)
@@ -161,21 +167,88 @@ def test_neither_gives_it_back_when_it_fails_as_well(handle: Handle) -> None:
     kept.clear()
 
 
-def test_a_lock_that_is_left_behind_shows(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That the two tests above would see it."""
-    left: list[memoryview] = []
+def without(tmp_path: Path, *lines: str) -> Any:
+    """A copy of the sample in which these lines are missing."""
+    source = inspect.getsource(sioctl)
+    for line in lines:
+        assert source.count(f"{line}\n") == 1
+        source = source.replace(line, "pass")
+    file = tmp_path / "leaky.py"
+    file.write_text(source)
+    spec = importlib.util.spec_from_file_location("leaky", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    def forgetful(irp: Any, control: Any) -> tuple[tuple[bytes, ...], int]:
-        left.append(memoryview(control.type3_input_buffer))
-        return (bytes(left[0]),), 0
 
-    monkeypatch.setitem(METHODS, IOCTL_NEITHER, forgetful)
-    said = bytearray(SAID)
-    send(handle, IOCTL_NEITHER, said, bytearray(ROOM))
-    with pytest.raises(BufferError):
+UNLOCK, FREE = "mdl.unlock_pages()", "device.io.free_mdl(mdl)"
+PROBE = next(
+    number for number, line in enumerate(inspect.getsource(sioctl).splitlines(), 1) if "probe_and_lock_pages(" in line
+)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_lock_that_is_left_behind_is_found_when_the_handle_is_closed(tmp_path: Path, verify: bool) -> None:
+    """The driver that has left it is named, and the line on which it has locked; and both buffers come back."""
+    said, memory = bytearray(SAID), bytearray(ROOM)
+    with Bridge.manual(verify=verify) as bridge:
+        bridge.plug("virtual:null", name="IOCTL", driver=without(tmp_path, UNLOCK, FREE))
+        handle = bridge.open("IOCTL")
+        for code in ANSWERING:
+            assert handle.ioctl(code, SAID, size=ROOM) == MESSAGE
+        assert send(handle, IOCTL_NEITHER, said, memory).status == STATUS_SUCCESS
+        assert bridge.faults == [], "the application has its answer, and the driver may still unlock"
+        for buffer in (said, memory):
+            with pytest.raises(BufferError):
+                buffer.clear()
+        handle.close()
+        (fault,) = bridge.faults
+        assert isinstance(fault, BugCheck)
+        assert (fault.code, fault.driver, fault.place) == (0xCB, "leaky", f"{tmp_path / 'leaky.py'}:{PROBE}")
         said.clear()
-    left.pop().release()
-    said.clear()
+        memory.clear()
+        with pytest.raises(BugCheck, match="0xCB DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS"):
+            bridge.open("IOCTL")
+        bridge.acknowledge_faults()
+
+
+def test_an_mdl_that_is_freed_while_it_is_locked_is_found_at_once(tmp_path: Path) -> None:
+    with Bridge.manual() as bridge:
+        bridge.plug("virtual:null", name="IOCTL", driver=without(tmp_path, UNLOCK))
+        with pytest.raises(BugCheck, match=r"0xC4 .*0xB8") as caught, bridge.open("IOCTL") as handle:
+            handle.ioctl(IOCTL_NEITHER, SAID, size=ROOM)
+        assert caught.value.driver == "leaky"
+        bridge.acknowledge_faults()
+
+
+def test_an_mdl_that_is_not_freed_is_found_at_unload(tmp_path: Path) -> None:
+    with pytest.raises(DriverFault, match="MdlLeaked"), Bridge.manual(verify=True) as bridge:
+        bridge.plug("virtual:null", name="IOCTL", driver=without(tmp_path, FREE))
+        with bridge.open("IOCTL") as handle:
+            assert handle.ioctl(IOCTL_NEITHER, SAID, size=ROOM) == MESSAGE
+        assert bridge.findings == []
+    assert [finding.rule.name for finding in bridge.findings] == ["MdlLeaked"], "once for each line, not for each MDL"
+
+
+def test_without_memory_for_an_mdl_neither_is_refused() -> None:
+    """With failures that the verifier forces; all else is served."""
+    refused = 0
+    with Bridge.manual(verify=Verify(seed=1, low_resources=0.3)) as bridge:
+        while not bridge.devices():
+            with contextlib.suppress(DriverFault):
+                bridge.plug("virtual:null", name="IOCTL", driver="sioctl")
+        with bridge.open("IOCTL") as handle:
+            for _ in range(20):
+                said, memory = bytearray(SAID), bytearray(ROOM)
+                request = send(handle, IOCTL_NEITHER, said, memory)
+                assert request.status in (STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES)
+                refused += request.status == STATUS_INSUFFICIENT_RESOURCES
+                said.clear()
+                memory.clear()
+        assert bridge.findings == []
+        bridge.acknowledge_faults()
+    assert 0 < refused < 20
 
 
 # -- its names, and its end ----------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import NtStatusError
 from hilbridge.model.irp import Irp
+from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
     STATUS_BUFFER_TOO_SMALL,
     STATUS_CANCELLED,
@@ -177,11 +178,11 @@ def serve(device: DeviceObject[Extension]) -> None:
 
 
 def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
-    """Dispatch routine. The thread lives from START_DEVICE until the device goes."""
+    """Dispatch routine. The thread lives from the first START_DEVICE until the device goes, also while it is stopped."""
     extension, minor = device.extension, irp.current_stack_location.minor_function
     if minor == PnpMinor.START_DEVICE:
         status = device.io.forward_and_wait(extension.lower, irp)
-        if status.is_success:
+        if status.is_success and extension.thread is None:
             extension.thread = device.ke.create_system_thread(device, serve, device, name="poll")
         return complete(device, irp, status)
     if minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
@@ -190,6 +191,7 @@ def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
         if extension.thread is not None:
             device.ke.wait_for_single_object(extension.thread, None)  # it looks at `stop` wherever it waits
         end_reads(device, None, STATUS_DELETE_PENDING)
+    if minor in CHANGES_STATE:
         irp.io_status.status = STATUS_SUCCESS
     irp.skip_current_stack_location()
     status = device.io.call_driver(extension.lower, irp)

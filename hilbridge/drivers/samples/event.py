@@ -21,6 +21,7 @@ from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import NtStatusError
 from hilbridge.model.file import FileObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
     STATUS_CANCELLED,
     STATUS_DELETE_PENDING,
@@ -191,6 +192,7 @@ def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
     lower, minor = device.extension.lower, irp.current_stack_location.minor_function
     if minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
         end_records(device, None, STATUS_DELETE_PENDING)
+    if minor in CHANGES_STATE:  # a clock needs no hardware: it may be stopped, and goes on all the same
         irp.io_status.status = STATUS_SUCCESS
     irp.skip_current_stack_location()
     status = device.io.call_driver(lower, irp)

@@ -12,6 +12,7 @@ from hilbridge.model.codes import DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, IrpMaj
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import STATUS_END_OF_FILE, STATUS_SUCCESS, NtStatus
 
 
@@ -61,10 +62,10 @@ def write(device: DeviceObject[Any], irp: Irp) -> NtStatus:
 
 
 def pnp(device: DeviceObject[Any], irp: Irp) -> NtStatus:
-    """Dispatch routine. START and the removals need nothing but to be passed on; REMOVE takes the device out."""
+    """Dispatch routine. All that changes the device's state is granted, and passed on; REMOVE takes the device out."""
     minor = irp.current_stack_location.minor_function
     lower: DeviceObject[Any] = device.extension
-    if minor in (PnpMinor.START_DEVICE, PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
+    if minor in CHANGES_STATE:
         irp.io_status.status = STATUS_SUCCESS
     irp.skip_current_stack_location()
     status = device.io.call_driver(lower, irp)

@@ -6,9 +6,9 @@ After Microsoft's sample ``general/ioctl/wdm``. Each control says something to t
 * METHOD_IN_DIRECT: what came is in the system buffer, and more of it in the MDL, which is only to be read: no answer.
 * METHOD_OUT_DIRECT: what came is in the system buffer, the answer goes into the MDL.
 * METHOD_NEITHER: the caller's own memory, twice. Nobody has looked at it: the driver describes, probes and locks it itself,
-  in the caller's context, and gives it back on every way out. `locked` does that.
+  in the caller's context, and gives it back on every way out. `locked` does that. (Who forgets it: bug check 0xCB.)
 
-An MDL is a `memoryview` here, and memory that is locked is memory that has one: Python refuses to resize that.
+An MDL that comes with the request is a `memoryview`. One that the driver makes has one when it is locked.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hilbridge.model.errors import NtStatusError
 from hilbridge.model.ioctl import METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, METHOD_OUT_DIRECT, ctl_code
 from hilbridge.model.irp import Irp
 from hilbridge.model.parameters import DeviceIoControlParameters
+from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
-    STATUS_ACCESS_VIOLATION,
     STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS,
@@ -49,6 +49,10 @@ class Extension:
         self.lower: DeviceObject[Any]
         self.received: dict[int, tuple[bytes, ...]] = {}
         """Control code -> what came in with the last one: from the input buffer, and with IN_DIRECT from the MDL as well."""
+
+
+Device = DeviceObject[Extension]
+Answer = tuple[tuple[bytes, ...], int]
 
 
 def driver_entry(driver: DriverObject, _parameters: Mapping[str, object]) -> NtStatus:
@@ -83,7 +87,7 @@ def complete(device: DeviceObject[Any], irp: Irp, status: NtStatus, information:
     return status
 
 
-def device_control(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+def device_control(device: Device, irp: Irp) -> NtStatus:
     """Dispatch routine of IRP_MJ_DEVICE_CONTROL."""
     control = irp.current_stack_location.parameters.device_io_control
     if not control.input_buffer_length or not control.output_buffer_length:
@@ -92,8 +96,8 @@ def device_control(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
     if serve is None:
         return complete(device, irp, STATUS_INVALID_DEVICE_REQUEST)
     try:
-        received, information = serve(irp, control)
-    except NtStatusError as error:  # C's __except around MmProbeAndLockPages
+        received, information = serve(device, irp, control)
+    except NtStatusError as error:  # C's __except around MmProbeAndLockPages; or there was no MDL to be had
         return complete(device, irp, error.status)
     device.extension.received[control.io_control_code] = received
     return complete(device, irp, STATUS_SUCCESS, information)
@@ -109,36 +113,36 @@ def answer(buffer: bytearray | memoryview, length: int) -> int:
     return count
 
 
-def buffered(irp: Irp, control: DeviceIoControlParameters) -> tuple[tuple[bytes, ...], int]:
+def buffered(_device: Device, irp: Irp, control: DeviceIoControlParameters) -> Answer:
     """The system buffer is as long as the longer one of the caller's: mind which length is which."""
     assert irp.system_buffer is not None
     received = bytes(irp.system_buffer[: control.input_buffer_length])
     return (received,), answer(irp.system_buffer, control.output_buffer_length)
 
 
-def in_direct(irp: Irp, _control: DeviceIoControlParameters) -> tuple[tuple[bytes, ...], int]:
+def in_direct(_device: Device, irp: Irp, _control: DeviceIoControlParameters) -> Answer:
     """The "output" buffer is one more for input. Information says how much of it was taken: MmGetMdlByteCount."""
     assert irp.system_buffer is not None
     assert irp.mdl_address is not None
     return (bytes(irp.system_buffer), bytes(irp.mdl_address)), len(irp.mdl_address)
 
 
-def out_direct(irp: Irp, control: DeviceIoControlParameters) -> tuple[tuple[bytes, ...], int]:
+def out_direct(_device: Device, irp: Irp, control: DeviceIoControlParameters) -> Answer:
     """What is written into the MDL is in the caller's memory at once."""
     assert irp.system_buffer is not None
     assert irp.mdl_address is not None
     return (bytes(irp.system_buffer),), answer(irp.mdl_address, control.output_buffer_length)
 
 
-def neither(irp: Irp, control: DeviceIoControlParameters) -> tuple[tuple[bytes, ...], int]:
+def neither(device: Device, irp: Irp, control: DeviceIoControlParameters) -> Answer:
     """One after the other: each is given back before the next is taken, also if something is wrong with it."""
-    with locked(control.type3_input_buffer, write=False) as view:
+    with locked(device, control.type3_input_buffer, write=False) as view:
         received = bytes(view)
-    with locked(irp.user_buffer, write=True) as view:
+    with locked(device, irp.user_buffer, write=True) as view:
         return (received,), answer(view, control.output_buffer_length)
 
 
-METHODS: dict[int, Callable[[Irp, DeviceIoControlParameters], tuple[tuple[bytes, ...], int]]] = {
+METHODS: dict[int, Callable[[Device, Irp, DeviceIoControlParameters], Answer]] = {
     IOCTL_IN_DIRECT: in_direct,
     IOCTL_OUT_DIRECT: out_direct,
     IOCTL_BUFFERED: buffered,
@@ -147,23 +151,26 @@ METHODS: dict[int, Callable[[Irp, DeviceIoControlParameters], tuple[tuple[bytes,
 
 
 @contextmanager
-def locked(buffer: bytes | bytearray | memoryview | None, *, write: bool) -> Iterator[memoryview]:
+def locked(device: Device, buffer: bytes | bytearray | memoryview | None, *, write: bool) -> Iterator[memoryview]:
     """IoAllocateMdl, MmProbeAndLockPages, MmGetSystemAddressForMdlSafe; at the end MmUnlockPages, IoFreeMdl.
 
     Raises `NtStatusError` STATUS_ACCESS_VIOLATION for what is no memory, or is to be written and cannot be.
     """
-    if buffer is None:
-        raise NtStatusError(STATUS_ACCESS_VIOLATION, "there is no buffer")
-    with memoryview(buffer) as view:
-        if write and view.readonly:
-            raise NtStatusError(STATUS_ACCESS_VIOLATION, "the buffer cannot be written")
-        yield view
+    mdl = device.io.allocate_mdl(buffer)
+    try:
+        mdl.probe_and_lock_pages(write=write)
+        try:
+            yield mdl.system_address()
+        finally:
+            mdl.unlock_pages()
+    finally:
+        device.io.free_mdl(mdl)
 
 
-def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
-    """Dispatch routine. No request of ours is ever pending: there is nothing to end when the device goes."""
+def pnp(device: Device, irp: Irp) -> NtStatus:
+    """Dispatch routine. No request is ever pending, and there is no hardware: nothing stands against any change."""
     lower, minor = device.extension.lower, irp.current_stack_location.minor_function
-    if minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
+    if minor in CHANGES_STATE:
         irp.io_status.status = STATUS_SUCCESS
     irp.skip_current_stack_location()
     status = device.io.call_driver(lower, irp)

@@ -16,6 +16,7 @@ from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import UsageFault
 from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpEvent, IrpState
+from hilbridge.model.mdl import Mdl, MdlBuffer
 from hilbridge.model.status import STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier import devices, down, up
 from hilbridge.observe.verifier.forced import Forced
@@ -41,6 +42,7 @@ class VerifiedIoManager(IoManager):
         self.forced = Forced(ke.options)
         self._put_off: set[int] = set()
         self._allocated: dict[int, tuple[DriverObject, Irp, str | None]] = {}
+        self._mdls: dict[Mdl, str | None] = {}
 
     # -- down --------------------------------------------------------------------------------------------------------
 
@@ -178,6 +180,22 @@ class VerifiedIoManager(IoManager):
         super().free_irp(irp)
         self._allocated.pop(irp.id, None)
 
+    # -- MDLs of drivers ---------------------------------------------------------------------------------------------
+
+    def allocate_mdl(self, buffer: MdlBuffer) -> Mdl:
+        """IoAllocateMdl."""
+        if self.verifier.running():
+            self.forced.refuse("an MDL")
+        mdl = super().allocate_mdl(buffer)
+        if mdl.device is not None:
+            self._mdls[mdl] = mdl.place
+        return mdl
+
+    def free_mdl(self, mdl: Mdl) -> None:
+        """IoFreeMdl."""
+        super().free_mdl(mdl)
+        self._mdls.pop(mdl, None)
+
     # -- devices and drivers -----------------------------------------------------------------------------------------
 
     def create_device(
@@ -215,6 +233,10 @@ class VerifiedIoManager(IoManager):
                 del self._allocated[irp_id]
                 if irp.state != IrpState.FREED:
                     self.verifier.report("IrpLeaked", irp=irp, driver=driver.name, place=where)
+        for mdl, where in list(self._mdls.items()):
+            if mdl.device is not None and mdl.device.driver_object is driver:
+                del self._mdls[mdl]
+                self.verifier.report("MdlLeaked", device=mdl.device, driver=driver.name, details=repr(mdl), place=where)
         for timer in self.ke.timers.running():
             dpc = timer.dpc
             if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from hilbridge.observe.verifier.rule import DETECTED, IOMANAGER, Rule
 from hilbridge.observe.verifier.rules_irp import IRP_RULES
+from hilbridge.observe.verifier.rules_mdl import MDL_RULES
 from hilbridge.observe.verifier.rules_system import SYSTEM_RULES
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*IRP_RULES, *SYSTEM_RULES)}
+RULES: dict[str, Rule] = {rule.name: rule for rule in (*IRP_RULES, *SYSTEM_RULES, *MDL_RULES)}
 """Name -> rule."""
 BY_NUMBER: dict[tuple[int, int | None], Rule] = {
     (rule.code, rule.parameter): rule
