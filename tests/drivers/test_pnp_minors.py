@@ -15,11 +15,13 @@ from hilbridge import Bridge, DeviceBusy
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.request import Request
 from hilbridge.drivers.samples import event, sioctl
+from hilbridge.drivers.samples.toaster import public
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.timer import relative_ms
-from hilbridge.model.codes import IrpMajor, PnpMinor, PowerMinor, WmiMinor
+from hilbridge.model.codes import IrpMajor, PnpMinor, PowerMinor, RelationType, WmiMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.parameters import NO_PARAMETERS, Parameters, QueryDeviceRelationsParameters
 from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import STATUS_DELETE_PENDING, STATUS_NOT_SUPPORTED, STATUS_SUCCESS, NtStatus
 from hilbridge.pnp.registry import DRIVERS
@@ -64,6 +66,23 @@ def counter_works(handle: Handle) -> None:
     assert counts[IrpMajor.WRITE] == before + 1
 
 
+def toaster_works(handle: Handle) -> None:
+    toast = handle.submit_ioctl(public.IOCTL_TOAST)
+    assert not toast.done
+    handle.ioctl(public.IOCTL_POP)
+    assert toast.status == STATUS_SUCCESS
+
+
+def bus_works(handle: Handle) -> None:
+    devices = len(handle.bridge.devices())
+    handle.ioctl(public.IOCTL_PLUGIN_HARDWARE, public.plugin(1))
+    handle.bridge.machine.run_until_idle()
+    assert len(handle.bridge.devices()) == devices + 1
+    handle.ioctl(public.IOCTL_UNPLUG_HARDWARE, public.serial_of(1))
+    handle.bridge.machine.run_until_idle()
+    assert len(handle.bridge.devices()) == devices
+
+
 WORKS: dict[str, Callable[[Handle], None]] = {
     "null": null_works,
     "cancel": polled_works,
@@ -71,6 +90,9 @@ WORKS: dict[str, Callable[[Handle], None]] = {
     "event": event_works,
     "sioctl": sioctl_works,
     "counter": counter_works,
+    "toaster": toaster_works,
+    "toasterbus": bus_works,
+    "toasterfilter": null_works,
 }
 WAITS: dict[str, Callable[[Handle], Request]] = {
     "cancel": lambda handle: handle.submit_read(4),
@@ -78,7 +100,7 @@ WAITS: dict[str, Callable[[Handle], Request]] = {
     "event": lambda handle: register(handle, 100),
 }
 """A request that waits for a while, where a driver has such."""
-FILTERS = ("counter",)
+FILTERS = ("counter", "toasterfilter")
 
 
 def test_no_driver_is_left_out() -> None:
@@ -242,6 +264,9 @@ UNKNOWN = [
 ]
 
 
+ASKED: dict[int, Parameters] = {M.QUERY_DEVICE_RELATIONS: QueryDeviceRelationsParameters(RelationType.EJECTION)}
+
+
 @pytest.mark.parametrize("answer", [STATUS_SUCCESS, STATUS_NOT_SUPPORTED], ids=lambda status: status.name)
 def test_what_it_does_not_know_reaches_the_bus_untouched_and_the_answer_comes_back(
     bench: Bench, answer: NtStatus
@@ -249,7 +274,9 @@ def test_what_it_does_not_know_reaches_the_bus_untouched_and_the_answer_comes_ba
     io = bench.bridge.io
     for major, minor in UNKNOWN:
         below = Below(bench.bottom, answer)
-        irp = io.build_synchronous_fsd_request(major, bench.top, Kevent(), minor=minor)
+        irp = io.build_synchronous_fsd_request(
+            major, bench.top, Kevent(), minor=minor, parameters=ASKED.get(minor, NO_PARAMETERS)
+        )
         assert io.call_driver(bench.top, irp) == answer
         below.leave()
         assert irp.io_status.status == answer
