@@ -186,7 +186,7 @@ class Bridge:
             self.pnp.surprise(node, DeviceGone(f"{node.name} was unplugged from the bridge"))
 
     def stop(self, name: str) -> None:
-        """Have the drivers let go of the device, and give its port back, until `start`. Handles stay open, requests wait.
+        """Have the drivers let go of the device, and give its port back, until `start`. Handles stay open; requests wait.
 
         Raises `DeviceBusy` if a driver refuses.
         """
