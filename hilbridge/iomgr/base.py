@@ -55,6 +55,10 @@ class IoBase:
         Nothing is done here: it is for instruments, which cannot see into a driver's queue. May be called under its lock.
         """
 
+    def ends_later(self, irp: Irp) -> bool:
+        """Whether its driver has completed it and it has been put off: an instrument does that, to see who bears with it."""
+        return False
+
     @staticmethod
     def write_error_log_entry(irp: Irp, error: HilbridgeError) -> None:
         """IoWriteErrorLogEntry: say in words what the status means that this IRP is about to end with."""

@@ -11,8 +11,10 @@ from hilbridge.drivers.serial.write import advance
 from hilbridge.model.codes import FILE_READ_DATA, FILE_WRITE_DATA
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.pnp_life import PnpState
 from hilbridge.model.status import (
     STATUS_CANCELLED,
+    STATUS_DELETE_PENDING,
     STATUS_DEVICE_NOT_CONNECTED,
     STATUS_SHARING_VIOLATION,
     STATUS_SUCCESS,
@@ -21,14 +23,20 @@ from hilbridge.model.status import (
 
 
 def create(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
-    """Dispatch routine. A second writer is refused with STATUS_SHARING_VIOLATION."""
+    """Dispatch routine. A second writer is refused with STATUS_SHARING_VIOLATION.
+
+    A stopped device is opened at once: that needs no hardware, and what is then asked of it waits. One that has agreed to be
+    removed is not opened any more.
+    """
     extension = device.extension
     location = irp.current_stack_location
     file = location.file_object
     access = location.parameters.create.desired_access
     status = STATUS_SUCCESS
     with extension.lock:
-        if extension.gone is not None or extension.line is None:
+        if extension.life.state is PnpState.REMOVE_PENDING:
+            status = STATUS_DELETE_PENDING
+        elif extension.gone is not None or not extension.serving:
             status = STATUS_DEVICE_NOT_CONNECTED
         elif access & FILE_WRITE_DATA and extension.writer is not None:
             status = STATUS_SHARING_VIOLATION
@@ -66,6 +74,7 @@ def cleanup(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         done = serve_readers(device)
     for queued in cancelled:
         queued.io_status.status = STATUS_CANCELLED
+    extension.hold.cleanup(file)
     complete_all(device, cancelled + done + advance(device))
     irp.io_status.status = STATUS_SUCCESS
     irp.io_status.information = 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hilbridge.drivers.serial.create import cleanup, close, create
 from hilbridge.drivers.serial.ioctl import device_control
 from hilbridge.drivers.serial.pnp import add_device, pnp
+from hilbridge.drivers.serial.power import power
 from hilbridge.drivers.serial.read import fast_read, read
 from hilbridge.drivers.serial.wmi import system_control
 from hilbridge.drivers.serial.write import fast_write, flush, write
@@ -28,6 +29,7 @@ def driver_entry(driver: DriverObject, _parameters: Mapping[str, object]) -> NtS
     driver.major_function[IrpMajor.FLUSH_BUFFERS] = flush
     driver.major_function[IrpMajor.DEVICE_CONTROL] = device_control
     driver.major_function[IrpMajor.PNP] = pnp
+    driver.major_function[IrpMajor.POWER] = power
     driver.major_function[IrpMajor.SYSTEM_CONTROL] = system_control
     return STATUS_SUCCESS
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from hilbridge.drivers.serial.receivelog import ReceiveLog
 from hilbridge.kernel.timer import Ktimer
+from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.errors import HilbridgeError
 from hilbridge.model.hardware import CAUSE_RX, CAUSE_TX, Line, LineSettings
 from hilbridge.model.ntddser import SerialTimeouts
+from hilbridge.model.pnp_life import PnpLife
 
 if TYPE_CHECKING:
     from hilbridge.iomgr.csq import CancelSafeQueue
+    from hilbridge.iomgr.hold import HoldQueue
     from hilbridge.kernel.dpc import Kdpc
     from hilbridge.kernel.interrupt import Interrupt
+    from hilbridge.kernel.remlock import RemoveLock
     from hilbridge.kernel.spinlock import SpinLock
     from hilbridge.model.device import DeviceObject
     from hilbridge.model.file import FileObject
@@ -26,6 +30,11 @@ if TYPE_CHECKING:
 
 LOG_SIZE = 1 << 20
 """Unread bytes after which a port takes no more, so that the OS's buffer and the flow control push back."""
+
+# Why nothing is sent, although something may be queued: the bits of `SerialExtension.tx_held`.
+TX_SETTING = 0x1  # a setting is being carried out; until it is nothing is sent, also if its IRP has been cancelled
+TX_STOP = 0x2  # the device is stopped, or has agreed to be
+TX_POWER = 0x4  # it is not in D0
 
 
 class Reader:
@@ -78,24 +87,30 @@ class SerialExtension:
     """DEVICE_EXTENSION of a serial port."""
 
     __slots__ = (
-        "applying",
+        "asleep",
+        "break_on",
         "device",
         "errors",
         "line_lock",
         "gone",
         "gone_seen",
+        "hold",
         "inbox",
         "interrupt",
         "last_rx",
+        "life",
         "line",
         "lock",
         "log",
         "log_size",
         "lower",
         "modem_control",
+        "modem_known",
         "port_name",
+        "power_state",
         "readers",
         "reads_wait",
+        "remove_lock",
         "rx_dpc",
         "rx_on",
         "setting_lock",
@@ -103,6 +118,7 @@ class SerialExtension:
         "timeouts",
         "tx_armed",
         "tx_dpc",
+        "tx_held",
         "tx_on",
         "tx_queue",
         "tx_started",
@@ -116,6 +132,10 @@ class SerialExtension:
     tx_queue: CancelSafeQueue
     rx_dpc: Kdpc
     tx_dpc: Kdpc
+    hold: HoldQueue
+    """Control requests that need the line, while it is away: see `hilbridge.drivers.serial.hardware`."""
+    remove_lock: RemoveLock
+    """Held by power requests. The others are in queues, which the removal empties."""
 
     def __init__(self, lock: SpinLock, line_lock: SpinLock, setting_lock: SpinLock) -> None:
         self.lock = lock
@@ -126,10 +146,19 @@ class SerialExtension:
         be somebody else's the next moment. Taken before ``lock`` where both are."""
         self.port_name = ""
         self.line: Line | None = None
+        """None before the start, while the device is stopped, and when it is gone."""
         self.interrupt: Interrupt | None = None
+        self.life = PnpLife()
+        self.power_state = DevicePowerState.D0
+        self.asleep = False
+        """The line is there, and is left alone: only its "gone" is heard."""
+        # What the line is to be programmed with again, after a stop or a sleep.
         self.settings = LineSettings()
         self.timeouts = SerialTimeouts()
         self.modem_control = 0
+        self.modem_known = 0
+        """Which bits of `modem_control` somebody has set: the others are left as the line has them."""
+        self.break_on = False
         self.errors = 0
         self.gone: HilbridgeError | None = None
         """Why the line went; set once, under the lock."""
@@ -146,8 +175,8 @@ class SerialExtension:
         self.readers: list[Reader] = []
         # Sending: `tx_queue` holds writes, flushes and settings in the order of their arrival; `tx_started` is its head.
         self.writer: FileObject | None = None
-        self.applying = False
-        """Whether a setting is being carried out. Until it is, nothing is sent, also if its IRP has been cancelled."""
+        self.tx_held = 0
+        """TX_SETTING, TX_STOP, TX_POWER: while any of them is set, what is to be sent waits in the queue. Under the lock."""
         self.tx_on = False
         self.tx_started: Irp | None = None
         self.tx_timer = Ktimer()
@@ -190,7 +219,10 @@ class SerialExtension:
             self.set_interrupts(rx=room)
 
     def set_interrupts(self, *, rx: bool | None = None, tx: bool | None = None) -> None:
-        """Program the line's interrupt enable register, while the ISR, which does the same, is kept out."""
+        """Program the line's interrupt enable register, while the ISR, which does the same, is kept out.
+
+        Without an interrupt, which is so while the device is stopped, the wish is only noted.
+        """
 
         def program() -> None:
             if rx is not None:
@@ -201,7 +233,8 @@ class SerialExtension:
 
         interrupt = self.interrupt  # looked at once: a removal takes it away without our lock
         if interrupt is None:
-            program()
+            self.rx_on = self.rx_on if rx is None else rx
+            self.tx_on = self.tx_on if tx is None else tx
         else:
             interrupt.synchronize(program)
 
@@ -209,7 +242,8 @@ class SerialExtension:
         """The same for the ISR itself."""
         line = self.line
         if line is not None:
-            line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
+            wanted = (CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0)
+            line.enable_interrupts(0 if self.asleep else wanted)
 
     def trim(self) -> None:
         """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""
@@ -219,6 +253,11 @@ class SerialExtension:
         elif readers:
             self._leave_behind()
             self.log.trim(min(reader.cursor for reader in readers))
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are accepted: the line is there, or is only lent and comes back."""
+        return self.line is not None or (self.gone is None and self.tx_held & TX_STOP != 0)
 
     def reader_of(self, file: FileObject | None) -> Reader | None:
         """The reader that belongs to an open."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ from hilbridge.model.status import (
     STATUS_INVALID_DEVICE_STATE,
     STATUS_INVALID_PARAMETER,
     STATUS_NOT_SUPPORTED,
+    STATUS_PENDING,
     STATUS_SUCCESS,
     NtStatus,
 )
@@ -58,26 +60,43 @@ class Request(NamedTuple):
         return self.device.extension
 
     def on_line(self, use: Callable[[Line], R]) -> R:
-        """Use the line, which stays open meanwhile. Raises `DeviceGone` if it has been taken away."""
-        with self.extension.line_lock:
-            line = self.extension.line
-            if line is None:
-                raise DeviceGone(f"{self.extension.port_name} is gone")
-            return use(line)
+        """Use the line, which stays open meanwhile. Raises `DeviceGone` if it is gone, `_Away` if it comes back."""
+        extension = self.extension
+        with extension.line_lock:
+            line = extension.line
+            if line is not None and not extension.asleep:
+                return use(line)
+        if extension.gone is not None:
+            raise DeviceGone(f"{extension.port_name} is gone")
+        raise _Away
 
 
 Answer = NtStatus | bytes | Callable[[], NtStatus]
 """A status; or the bytes of a successful answer; or a setting to be carried out behind what is being sent."""
 
 
+class _Away(Exception):
+    """The line has been taken away in this moment, by a stop or a lower power state."""
+
+
+class Needs(Enum):
+    """What a control request needs of the line."""
+
+    NOTHING = 0
+    """It can be answered after the device has gone: what had been received can still be had."""
+    DEVICE = 1
+    """It is answered from memory, or waits among the writes: also while the device is stopped or asleep."""
+    LINE = 2
+    """It uses the line at once. While that is away the request is held."""
+
+
 class Control(NamedTuple):
-    """A control code: how much must come in, how much must have room to go out, and who does it."""
+    """A control code: how much must come in, how much must have room to go out, who does it, and whether with the line."""
 
     needs: int
     returns: int
     function: Callable[[Request], Answer]
-    without_line: bool = False
-    """Whether it can be answered after the device has gone: what had been received can still be had."""
+    line: Needs = Needs.DEVICE
 
 
 def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
@@ -85,22 +104,18 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     location = irp.current_stack_location
     parameters = location.parameters.device_io_control
     control = CONTROLS.get(parameters.io_control_code)
-    answer: Answer
+    answer: Answer | None
     if control is None:
         answer = STATUS_INVALID_PARAMETER
     elif parameters.input_buffer_length < control.needs or parameters.output_buffer_length < control.returns:
         answer = STATUS_BUFFER_TOO_SMALL
-    elif device.extension.line is None and not control.without_line:
-        answer = STATUS_DEVICE_NOT_CONNECTED
     else:
         buffer = irp.system_buffer if irp.system_buffer is not None else bytearray()
         data = buffer[: parameters.input_buffer_length]
         request = Request(device, irp, data, location.file_object, parameters.output_buffer_length)
-        try:
-            answer = control.function(request)
-        except HilbridgeError as error:  # the line refused: its status is the answer
-            device.io.write_error_log_entry(irp, error)
-            answer = error.status
+        answer = _answer(request, control)
+        if answer is None:
+            return STATUS_PENDING
         if callable(answer):
             return queue_setting(device, irp, answer)
     information = 0
@@ -114,6 +129,23 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     irp.io_status.information = information
     device.io.complete_request(irp)
     return status
+
+
+def _answer(request: Request, control: Control) -> Answer | None:
+    """What the function says; None: the request is held."""
+    extension, irp = request.extension, request.irp
+    while True:
+        if control.line is Needs.LINE and extension.hold.active and extension.hold.insert(irp):
+            return None
+        if control.line is not Needs.NOTHING and not extension.serving:
+            return STATUS_DEVICE_NOT_CONNECTED
+        try:
+            return control.function(request)
+        except _Away:
+            continue  # since the look at `hold`; at the next one it is held, or the line is back
+        except HilbridgeError as error:  # the line refused: its status is the answer
+            request.device.io.write_error_log_entry(irp, error)
+            return error.status
 
 
 # -- line settings: carried out behind the data that was written before --------------------------------------------------
@@ -174,11 +206,17 @@ def _get_line_control(request: Request) -> Answer:
 
 def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Request], Answer]:
     def function(request: Request) -> Answer:
-        request.on_line(lambda line: line.set_modem_control(dtr=dtr, rts=rts))
         extension = request.extension
-        for value, bit in ((dtr, ser.SERIAL_DTR_STATE), (rts, ser.SERIAL_RTS_STATE)):
-            if value is not None:
-                extension.modem_control = extension.modem_control & ~bit | (bit if value else 0)
+
+        def put(line: Line) -> None:
+            line.set_modem_control(dtr=dtr, rts=rts)
+            # Noted before the line can be taken away: the next one is given the same outputs.
+            for value, bit in ((dtr, ser.SERIAL_DTR_STATE), (rts, ser.SERIAL_RTS_STATE)):
+                if value is not None:
+                    extension.modem_control = extension.modem_control & ~bit | (bit if value else 0)
+                    extension.modem_known |= bit
+
+        request.on_line(put)
         return STATUS_SUCCESS
 
     return function
@@ -193,6 +231,7 @@ def _break(on: bool) -> Callable[[Request], Answer]:
             if line is None:
                 return STATUS_DEVICE_NOT_CONNECTED
             line.set_break(on)
+            request.extension.break_on = on
             return STATUS_SUCCESS
 
         return apply
@@ -223,9 +262,16 @@ def _look(extension: SerialExtension) -> None:
     extension.absorb()
 
 
+def _unsent(request: Request) -> int:
+    try:
+        return request.on_line(lambda line: line.output_waiting()) if request.extension.line is not None else 0
+    except _Away:
+        return 0
+
+
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
-    unsent = request.on_line(lambda line: line.output_waiting()) if extension.line is not None else 0
+    unsent = _unsent(request)
     with extension.lock:
         _look(extension)
         reader = extension.reader_of(request.file)
@@ -282,7 +328,7 @@ def _purge(request: Request) -> Answer:
             extension.absorb()
             reader.cursor = reader.scanned = extension.log.end
             reader.missed = 0
-        line = extension.line
+        line = extension.line if not extension.asleep else None
         if transmit and line is not None and extension.gone is None:
             try:
                 line.discard(tx=True)
@@ -332,16 +378,16 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_GET_LINE_CONTROL: Control(0, 3, _get_line_control),
     ser.IOCTL_SERIAL_SET_TIMEOUTS: Control(20, 0, _set_timeouts),
     ser.IOCTL_SERIAL_GET_TIMEOUTS: Control(0, 20, _get_timeouts),
-    ser.IOCTL_SERIAL_SET_DTR: Control(0, 0, _modem(dtr=True)),
-    ser.IOCTL_SERIAL_CLR_DTR: Control(0, 0, _modem(dtr=False)),
-    ser.IOCTL_SERIAL_SET_RTS: Control(0, 0, _modem(rts=True)),
-    ser.IOCTL_SERIAL_CLR_RTS: Control(0, 0, _modem(rts=False)),
-    ser.IOCTL_SERIAL_GET_DTRRTS: Control(0, 4, _get_dtrrts),
+    ser.IOCTL_SERIAL_SET_DTR: Control(0, 0, _modem(dtr=True), Needs.LINE),
+    ser.IOCTL_SERIAL_CLR_DTR: Control(0, 0, _modem(dtr=False), Needs.LINE),
+    ser.IOCTL_SERIAL_SET_RTS: Control(0, 0, _modem(rts=True), Needs.LINE),
+    ser.IOCTL_SERIAL_CLR_RTS: Control(0, 0, _modem(rts=False), Needs.LINE),
+    ser.IOCTL_SERIAL_GET_DTRRTS: Control(0, 4, _get_dtrrts, Needs.LINE),
     ser.IOCTL_SERIAL_SET_BREAK_ON: Control(0, 0, _break(on=True)),
     ser.IOCTL_SERIAL_SET_BREAK_OFF: Control(0, 0, _break(on=False)),
-    ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status),
-    ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, without_line=True),
+    ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status, Needs.LINE),
+    ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, Needs.NOTHING),
     ser.IOCTL_SERIAL_PURGE: Control(4, 0, _purge),
-    ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, without_line=True),
-    ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, without_line=True),
+    ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, Needs.NOTHING),
+    ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, Needs.NOTHING),
 }

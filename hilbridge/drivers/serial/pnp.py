@@ -1,17 +1,24 @@
-"""AddDevice and IRP_MJ_PNP: the port appears, starts, goes."""
+"""AddDevice and IRP_MJ_PNP: the port appears, starts, is stopped and started again, goes.
+
+Here is who is asked in which order, and what may be refused. What becomes of the hardware and of the requests is in
+`hilbridge.drivers.serial.hardware`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hilbridge.drivers.serial.extension import SerialExtension
-from hilbridge.drivers.serial.isr import isr, receive_dpc
-from hilbridge.drivers.serial.read import complete_all, serve_readers
+from hilbridge.drivers.serial import hardware
+from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtension
+from hilbridge.drivers.serial.isr import receive_dpc
 from hilbridge.drivers.serial.wmi import deregister, register
-from hilbridge.drivers.serial.write import advance, transmit_cancelled, transmit_dpc
+from hilbridge.drivers.serial.write import transmit_cancelled, transmit_dpc
 from hilbridge.iomgr.csq import CancelSafeQueue
+from hilbridge.iomgr.hold import HoldQueue
 from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.model.codes import (
     DO_BUFFERED_IO,
     DO_DEVICE_INITIALIZING,
@@ -21,10 +28,10 @@ from hilbridge.model.codes import (
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import DeviceGone, HilbridgeError
-from hilbridge.model.hardware import SerialResources
+from hilbridge.model.errors import DeviceBusy, HilbridgeError
 from hilbridge.model.irp import Irp
-from hilbridge.model.status import STATUS_SUCCESS, NtStatus
+from hilbridge.model.pnp_life import PnpState
+from hilbridge.model.status import STATUS_DEVICE_BUSY, STATUS_SUCCESS, NtStatus
 
 
 def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
@@ -38,6 +45,8 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     port = driver.io.create_device(driver, extension, f"\\Device\\Serial{number}", FILE_DEVICE_SERIAL_PORT)
     extension.device = port
     extension.tx_queue = CancelSafeQueue(driver.io, extension.lock, partial(transmit_cancelled, port))
+    extension.hold = HoldQueue(driver.io, port)
+    extension.remove_lock = RemoveLock(driver.ke, port)
     extension.rx_dpc = Kdpc(receive_dpc, None, port)
     extension.tx_dpc = Kdpc(transmit_dpc, None, port)
     extension.lower = driver.io.attach_device_to_device_stack(port, physical)
@@ -47,70 +56,130 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
 
 
 def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
-    """Dispatch routine. START comes from below, removal goes from above; what is not known is passed on untouched."""
+    """Dispatch routine. What is not known, and what comes out of turn, is passed on untouched."""
     minor = irp.current_stack_location.minor_function
     extension = device.extension
-    if minor == PnpMinor.START_DEVICE:
-        status = device.io.forward_and_wait(extension.lower, irp)
-        if status.is_success:
-            status = _start(device, irp)
-        irp.io_status.status = status
-        irp.io_status.information = 0
-        device.io.complete_request(irp)
-        return status
-    if minor == PnpMinor.SURPRISE_REMOVAL:
-        _stop(device, "was unplugged")
-        irp.io_status.status = STATUS_SUCCESS
-    elif minor == PnpMinor.REMOVE_DEVICE:
-        _stop(device, "was removed")
-        irp.io_status.status = STATUS_SUCCESS
-        irp.skip_current_stack_location()
-        status = device.io.call_driver(extension.lower, irp)
-        if extension.port_name:
-            device.io.delete_symbolic_link(extension.port_name)
-        device.io.detach_device(extension.lower)
-        device.io.delete_device(device)
-        return status
-    irp.skip_current_stack_location()
-    return device.io.call_driver(extension.lower, irp)
+    handler = _HANDLERS.get(minor)
+    if handler is None or not (extension.life.may(minor) or minor == PnpMinor.STOP_DEVICE):
+        return _pass_on(device, irp)
+    try:
+        return handler(device, irp)
+    except HilbridgeError as error:  # what refuses START, QUERY_STOP and QUERY_REMOVE
+        device.io.write_error_log_entry(irp, error)
+        return _complete(device, irp, error.status)
 
 
 def _start(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """From below: first the device underneath, then this one."""
     extension = device.extension
-    resources: SerialResources = irp.current_stack_location.parameters.start_device.allocated_resources
-    line = resources.line
+    status = device.io.forward_and_wait(extension.lower, irp)
+    if status.is_success:
+        hardware.start(device, irp.current_stack_location.parameters.start_device.allocated_resources)
+        extension.life.step(PnpMinor.START_DEVICE)
+        hardware.resume(device, TX_STOP | TX_POWER, hardware.STOP, hardware.POWER)
+        register(device)  # it stays registered through a stop, and may be again
+    return _complete(device, irp, status)
+
+
+def _query_stop(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     try:
-        line.configure(resources.settings)
-        extension.settings = resources.settings
-        extension.line = line
-        device.io.create_symbolic_link(resources.port_name, device.name or "")
-        extension.port_name = resources.port_name  # only now: REMOVE deletes the link of this name, which must be ours
-        # From here on the ISR may be called: everything that it touches is in place.
-        extension.interrupt = device.io.connect_interrupt(device, isr, extension, resources.vector)
-    except HilbridgeError as error:
-        device.io.write_error_log_entry(irp, error)
-        return error.status
-    with extension.lock:
-        extension.watch_receiver()
-        extension.set_interrupts()
-    register(device)
-    return STATUS_SUCCESS
+        hardware.prepare_to_stop(device)
+    except HilbridgeError:
+        hardware.resume(device, TX_STOP)
+        raise
+    device.extension.life.step(PnpMinor.QUERY_STOP_DEVICE)
+    return _agree(device, irp)
 
 
-def _stop(device: DeviceObject[SerialExtension], why: str) -> None:
-    """The hardware is taken away: no more interrupts, and every request ends."""
-    deregister(device)
+def _cancel_stop(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """From below. Nobody may refuse it, so it is granted also where the device underneath does not know it."""
+    device.io.forward_and_wait(device.extension.lower, irp)
+    device.extension.life.step(PnpMinor.CANCEL_STOP_DEVICE)
+    hardware.resume(device, TX_STOP)
+    return _complete(device, irp, STATUS_SUCCESS)
+
+
+def _stop(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    life = device.extension.life
+    if not life.may(PnpMinor.STOP_DEVICE):
+        if life.state is not PnpState.STARTED:
+            return _pass_on(device, irp)
+        life.step(PnpMinor.QUERY_STOP_DEVICE)  # who does not ask stops it all the same: the hardware is about to go
+    hardware.stop(device)
+    life.step(PnpMinor.STOP_DEVICE)
+    return _agree(device, irp)
+
+
+def _query_remove(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """Refused while the port is open: whoever has it open would lose it. Unlike a stop this does not come back."""
     extension = device.extension
-    interrupt, extension.interrupt = extension.interrupt, None
-    if interrupt is not None:
-        device.io.disconnect_interrupt(interrupt)
+    # Who opens the port counts himself before his CREATE comes here. So either he is seen, or he sees REMOVE_PENDING.
     with extension.lock:
-        extension.absorb()
-        if extension.gone is None:
-            extension.gone = extension.gone_seen or DeviceGone(f"{extension.port_name} {why}")
-            device.device_stack.removed = extension.gone
-        done = serve_readers(device)
-    complete_all(device, done)
-    complete_all(device, advance(device))
-    with extension.setting_lock, extension.line_lock:
-        extension.line = None
+        opens = device.reference_count
+        if not opens:
+            extension.life.step(PnpMinor.QUERY_REMOVE_DEVICE)
+    if opens:
+        what = "a handle" if opens == 1 else f"{opens} handles"
+        raise DeviceBusy(
+            f"{extension.port_name} cannot be removed: it has {what} open; close first, or unplug it",
+            status=STATUS_DEVICE_BUSY,
+        )
+    return _agree(device, irp)
+
+
+def _cancel_remove(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    device.io.forward_and_wait(device.extension.lower, irp)
+    device.extension.life.step(PnpMinor.CANCEL_REMOVE_DEVICE)
+    return _complete(device, irp, STATUS_SUCCESS)
+
+
+def _surprise_removal(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    deregister(device)
+    device.extension.life.step(PnpMinor.SURPRISE_REMOVAL)
+    hardware.take_away(device, "was unplugged")
+    return _agree(device, irp)
+
+
+def _remove(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    extension = device.extension
+    extension.remove_lock.acquire(irp)
+    deregister(device)
+    extension.life.step(PnpMinor.REMOVE_DEVICE)
+    hardware.take_away(device, "was removed")
+    status = _agree(device, irp)
+    extension.remove_lock.release_and_wait(irp)
+    if extension.port_name:
+        device.io.delete_symbolic_link(extension.port_name)
+    device.io.detach_device(extension.lower)
+    device.io.delete_device(device)
+    return status
+
+
+_HANDLERS: dict[int, Callable[[DeviceObject[SerialExtension], Irp], NtStatus]] = {
+    PnpMinor.START_DEVICE: _start,
+    PnpMinor.QUERY_STOP_DEVICE: _query_stop,
+    PnpMinor.CANCEL_STOP_DEVICE: _cancel_stop,
+    PnpMinor.STOP_DEVICE: _stop,
+    PnpMinor.QUERY_REMOVE_DEVICE: _query_remove,
+    PnpMinor.CANCEL_REMOVE_DEVICE: _cancel_remove,
+    PnpMinor.SURPRISE_REMOVAL: _surprise_removal,
+    PnpMinor.REMOVE_DEVICE: _remove,
+}
+
+
+def _agree(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    """From above: this driver has done its part, and the others below it have theirs to do."""
+    irp.io_status.status = STATUS_SUCCESS
+    return _pass_on(device, irp)
+
+
+def _pass_on(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
+    irp.skip_current_stack_location()
+    return device.io.call_driver(device.extension.lower, irp)
+
+
+def _complete(device: DeviceObject[SerialExtension], irp: Irp, status: NtStatus) -> NtStatus:
+    irp.io_status.status = status
+    irp.io_status.information = 0
+    device.io.complete_request(irp)
+    return status

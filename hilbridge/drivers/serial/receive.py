@@ -50,14 +50,14 @@ def take_rest(extension: SerialExtension) -> None:
 def take_present(extension: SerialExtension, most: int = MOST_PRESENT) -> None:
     """Take what the line holds now, up to about `most` bytes: to throw it away (PURGE), or to count it."""
     line, interrupt = extension.line, extension.interrupt
+    if line is not None and interrupt is not None and not extension.asleep:
+        interrupt.synchronize(lambda: take_last(line, extension, most))
 
-    def take() -> None:
-        for _ in range(most // BUDGET):
-            before = len(extension.inbox)
-            if line is not None:
-                take_from_line(line, extension, everything=False)
-            if len(extension.inbox) - before < BUDGET // CHUNK:
-                return
 
-    if interrupt is not None:
-        interrupt.synchronize(take)
+def take_last(line: Line, extension: SerialExtension, most: int = MOST_PRESENT) -> None:
+    """The same where the ISR cannot run, because it is kept out or has been disconnected. Hold the lock."""
+    for _ in range(most // BUDGET):
+        before = len(extension.inbox)
+        take_from_line(line, extension, everything=False)
+        if len(extension.inbox) - before < BUDGET // CHUNK:
+            return

@@ -3,6 +3,9 @@
 All three wait in one queue, in the order of their arrival. A write is sent as far as the line accepts it; what is left
 goes out when the line interrupts because it has room again. A flush, and a change of the baud rate or the format, waits
 until the line has sent everything, which no line can announce: the driver looks again after the time that the bytes need.
+
+While the device is stopped or asleep they wait in the same queue, and their time-outs run: SERIAL_TIMEOUTS are a promise to
+the caller, who does not know that the port is lent.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.extension import TX_POWER, TX_SETTING, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.receive import take_rest
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.timer import relative_ms
@@ -42,13 +45,12 @@ def write(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     """Dispatch routine. Sends at once what the line accepts, if nothing is queued before it."""
     extension = device.extension
     data = irp.system_buffer
-    line = extension.line
-    if data is None or line is None:
-        return _end(device, irp, STATUS_DEVICE_NOT_CONNECTED if line is None else STATUS_INVALID_DEVICE_REQUEST, 0)
+    if data is None:
+        return _end(device, irp, STATUS_INVALID_DEVICE_REQUEST, 0)
     irp.driver_context[SENT] = 0
     status: NtStatus | None = None
     with extension.lock:
-        if not extension.tx_queue.irps and not extension.applying:
+        if not extension.tx_queue.irps and not extension.tx_held:
             if extension.gone is not None:
                 status = extension.gone.status
             else:
@@ -75,10 +77,10 @@ def fast_write(
     part becomes an IRP while the lock is still held, so that no other write can come in between.
     """
     extension = device.extension
-    line = extension.line
     with extension.lock:
-        if extension.tx_queue.irps or extension.applying:
+        if extension.tx_queue.irps or extension.tx_held:
             return None
+        line = extension.line  # under the lock: another one may be in its place after a stop
         if extension.gone is not None or line is None or extension.writer is not file:
             return None
         try:
@@ -199,14 +201,13 @@ def advance(device: DeviceObject[SerialExtension]) -> list[Irp]:
     extension = device.extension
     done: list[Irp] = []
     with extension.lock:
-        if extension.applying and extension.gone is None:
+        held = extension.tx_held
+        if held and extension.gone is None:
+            if held & (TX_STOP | TX_POWER):
+                _begin_head(device)
             return done  # whoever is at it comes back when it is done
         queue = extension.tx_queue
-        while (irp := queue.head_locked()) is not None:
-            if irp is not extension.tx_started:
-                _stop(device)
-                _start(device, irp)
-                device.io.irp_started(device, irp)
+        while (irp := _begin_head(device)) is not None:
             status = _progress(device, irp)
             if status is None:
                 return done
@@ -215,8 +216,20 @@ def advance(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 irp.io_status.status = status
                 irp.io_status.information = irp.driver_context[SENT] or 0
                 done.append(irp)
-        _stop(device)
     return done
+
+
+def _begin_head(device: DeviceObject[SerialExtension]) -> Irp | None:
+    """The head of the queue; if it was not begun yet its time-out runs from now on. None: nothing is queued. Hold the lock."""
+    extension = device.extension
+    irp = extension.tx_queue.head_locked()
+    if irp is None:
+        _stop(device)
+    elif irp is not extension.tx_started:
+        _stop(device)
+        _start(device, irp)
+        device.io.irp_started(device, irp)
+    return irp
 
 
 def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | None:
@@ -235,9 +248,7 @@ def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | Non
     try:
         waiting = line.output_waiting()
         if waiting:
-            bits = extension.settings.bytesize + 2 + (extension.settings.parity != "N")
-            needed = waiting * bits * 1000 / max(extension.settings.baudrate, 1)
-            due = relative_ms(min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS))
+            due = relative_ms(drain_time_ms(extension, waiting))
             device.ke.set_timer(extension.tx_timer, due, dpc=Kdpc(transmit_dpc, None, device))
             return None
     except HilbridgeError as error:
@@ -247,17 +258,30 @@ def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | Non
     outcome: NtStatus | None = irp.driver_context[OUTCOME]
     if outcome is None:
         irp.driver_context[OUTCOME] = STATUS_PENDING
-        extension.applying = True
+        extension.tx_held |= TX_SETTING
         device.ke.queue_work_item(partial(_carry_out, device, irp))
     return None if outcome is None or outcome == STATUS_PENDING else outcome
 
 
+def drain_time_ms(extension: SerialExtension, waiting: int) -> float:
+    """After which time to look again whether the line has sent `waiting` bytes."""
+    settings = extension.settings
+    bits = settings.bytesize + 2 + (settings.parity != "N")
+    needed = waiting * bits * 1000 / max(settings.baudrate, 1)
+    return min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS)
+
+
 def _carry_out(device: DeviceObject[SerialExtension], irp: Irp) -> None:
-    """Work item: a setting has come to its turn. The line is not taken away meanwhile: see `SerialExtension.setting_lock`."""
+    """Work item: a setting has come to its turn. The line is not taken away meanwhile: see `SerialExtension.setting_lock`.
+
+    If the device has been stopped or put to sleep before we got here its turn is over, and comes again.
+    """
     extension = device.extension
+    outcome: NtStatus | None = None
     with extension.setting_lock:
         try:
-            outcome: NtStatus = irp.driver_context[APPLY]()
+            if not extension.tx_held & (TX_STOP | TX_POWER):
+                outcome = irp.driver_context[APPLY]()
         except HilbridgeError as error:
             device.io.write_error_log_entry(irp, error)
             outcome = error.status
@@ -265,7 +289,7 @@ def _carry_out(device: DeviceObject[SerialExtension], irp: Irp) -> None:
             outcome = device.io.fault(device, error, "carrying out a setting").status
     with extension.lock:
         irp.driver_context[OUTCOME] = outcome
-        extension.applying = False
+        extension.tx_held &= ~TX_SETTING
     _complete_all(device, advance(device))
 
 

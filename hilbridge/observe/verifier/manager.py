@@ -111,6 +111,10 @@ class VerifiedIoManager(IoManager):
                 return
         super().complete_request(irp, _boost)
 
+    def ends_later(self, irp: Irp) -> bool:
+        """Whether its completion has been put off, above."""
+        return irp.id in self._put_off
+
     def _complete_late(self, irp: Irp) -> None:
         self._put_off.discard(irp.id)
         with self.ke.raised_irql(DISPATCH_LEVEL):
