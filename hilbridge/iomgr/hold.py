@@ -69,8 +69,9 @@ class HoldQueue:
         return len(self._queue)
 
     def __repr__(self) -> str:
-        what = f"for {sorted(map(str, self._reasons))}" if self._reasons else "released" if self._releaser else "open"
-        return f"<hold queue of {self._device!r}, {what}, {len(self)} held>"
+        why = ", ".join(sorted(str(reason or "no reason given") for reason in self._reasons))
+        what = f"holds ({why})" if why else "is being released" if self._releaser is not None else "lets pass"
+        return f"<hold queue of {self._device!r}: {what}, {len(self)} held>"
 
     # -- the driver's dispatch routines ------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import DeviceBusy, HilbridgeError
 from hilbridge.model.irp import Irp
 from hilbridge.model.pnp_life import PnpState
-from hilbridge.model.status import STATUS_DEVICE_BUSY, STATUS_SUCCESS, NtStatus
+from hilbridge.model.status import STATUS_DEVICE_BUSY, STATUS_INVALID_DEVICE_STATE, STATUS_SUCCESS, NtStatus
 
 
 def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
@@ -56,11 +56,14 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
 
 
 def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
-    """Dispatch routine. What is not known, and what comes out of turn, is passed on untouched."""
+    """Dispatch routine. What is not known is passed on untouched, and so is what comes out of turn and may not fail."""
     minor = irp.current_stack_location.minor_function
-    extension = device.extension
     handler = _HANDLERS.get(minor)
-    if handler is None or not (extension.life.may(minor) or minor == PnpMinor.STOP_DEVICE):
+    if handler is None:
+        return _pass_on(device, irp)
+    if not device.extension.life.may(minor) and minor != PnpMinor.STOP_DEVICE:
+        if minor == PnpMinor.START_DEVICE:  # the line would be nobody's
+            return _complete(device, irp, STATUS_INVALID_DEVICE_STATE)
         return _pass_on(device, irp)
     try:
         return handler(device, irp)

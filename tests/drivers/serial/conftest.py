@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.drivers.serial.serialkit import Port
+from tests.drivers.serial.stopkit import StopPort
 
 
 @pytest.fixture
@@ -32,3 +33,25 @@ def port(make_port: Callable[..., Port]) -> Port:
 def tight(make_port: Callable[..., Port]) -> Port:
     """A port whose far end has room for nothing yet."""
     return make_port(room=0)
+
+
+@pytest.fixture
+def make_stop_port() -> Iterator[Callable[..., StopPort]]:
+    """The same for ports that are stopped and started; what a verifier finds fails the test, too."""
+    ports: list[StopPort] = []
+
+    def make(**options: Any) -> StopPort:
+        ports.append(StopPort(**options))
+        return ports[-1]
+
+    yield make
+    for port in ports:
+        port.close()
+        assert port.bridge.acknowledge_faults() == []
+        assert port.bridge.findings == []
+
+
+@pytest.fixture(params=[None, True], ids=["plain", "verified"])
+def stop_port(make_stop_port: Callable[..., StopPort], request: pytest.FixtureRequest) -> StopPort:
+    """One without a verifier, and one with."""
+    return make_stop_port(verify=request.param)

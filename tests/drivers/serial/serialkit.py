@@ -30,9 +30,10 @@ class Port:
         room: int = UNLIMITED,
         loop: bool = False,
         io_manager: type[IoManager] = IoManager,
+        verify: bool | None = None,
         **plug: Any,
     ) -> None:
-        self.bridge = Bridge.manual(io_manager=io_manager)
+        self.bridge = Bridge.manual(io_manager=io_manager, verify=verify)
         self.machine = self.bridge.machine
         self.line = line or VirtualLine(loop=loop, room=room)
         self.name = self.bridge.plug(self.line, **plug)
