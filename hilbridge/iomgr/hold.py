@@ -69,7 +69,7 @@ class HoldQueue:
         return len(self._queue)
 
     def __repr__(self) -> str:
-        why = ", ".join(sorted(str(reason or "no reason given") for reason in self._reasons))
+        why = ", ".join(sorted("no reason given" if reason is None else str(reason) for reason in self._reasons))
         what = f"holds ({why})" if why else "is being released" if self._releaser is not None else "lets pass"
         return f"<hold queue of {self._device!r}: {what}, {len(self)} held>"
 

@@ -392,7 +392,7 @@ def test_a_request_of_a_driver_is_held_as_well(bench: Bench) -> None:
     bench.hold.hold()
     irp = bench.io.build_synchronous_fsd_request(IrpMajor.READ, bench.device, event, buffer=buffer)
     assert bench.io.call_driver(bench.device, irp) == STATUS_PENDING
-    assert not event.signaled
+    assert not now(event.signaled)
     bench.hold.release()
     assert event.signaled and irp.io_status.information == 4
 

@@ -187,7 +187,7 @@ def test_three_at_once() -> None:
             assert old[1].status == STATUS_SUCCESS
             assert served.index(2) < served.index(3)
 
-        threads = {
+        threads: dict[str, Callable[[], object]] = {
             "releases": bench.hold.release,
             "cancels": old[0].cancel,
             "sends": lambda: new.append(bench.submit(3)),

@@ -18,7 +18,7 @@ from __future__ import annotations
 from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.isr import isr
 from hilbridge.drivers.serial.read import complete_all, serve_readers
-from hilbridge.drivers.serial.receive import take_last, take_present
+from hilbridge.drivers.serial.receive import take_from_line, take_last, take_present
 from hilbridge.drivers.serial.write import advance, drain_time_ms
 from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.device import DeviceObject
@@ -168,6 +168,7 @@ def stop(device: Device) -> None:
             if line is not None:
                 # The last look: what came until now is ours. What comes from now on is the next owner's.
                 take_last(line, extension)
+                take_from_line(line, extension, everything=False)  # one that has gone says so behind its last byte
                 line.enable_interrupts(0)
             extension.absorb()
             extension.interrupt = extension.line = None

@@ -64,7 +64,6 @@ def _at_passive_level(device: DeviceObject[SerialExtension], irp: Irp, *, down: 
 def _work(item: WorkItem, device: DeviceObject[SerialExtension], irp: Irp, *, down: bool) -> None:
     device.io.free_work_item(item)
     (_down if down else _up)(device, irp)
-    device.extension.remove_lock.release(irp)
 
 
 def _down(device: DeviceObject[SerialExtension], irp: Irp) -> None:
@@ -74,7 +73,17 @@ def _down(device: DeviceObject[SerialExtension], irp: Irp) -> None:
     extension.power_state = DevicePowerState(irp.current_stack_location.parameters.power.state)
     irp.io_status.status = STATUS_SUCCESS
     irp.copy_current_stack_location_to_next()  # not skipped: it has been marked pending
+    irp.set_completion_routine(_came_back)
     device.io.call_driver(extension.lower, irp)
+
+
+def _came_back(device: DeviceObject[SerialExtension] | None, irp: Irp, _context: object) -> NtStatus:
+    """Completion routine of a way down, and of a way up that came to nothing."""
+    if irp.pending_returned:
+        irp.mark_pending()
+    if device is not None:
+        device.extension.remove_lock.release(irp)
+    return STATUS_SUCCESS
 
 
 def _has_power(device: DeviceObject[SerialExtension] | None, irp: Irp, _context: object) -> NtStatus:
@@ -84,8 +93,7 @@ def _has_power(device: DeviceObject[SerialExtension] | None, irp: Irp, _context:
     if irp.io_status.status.is_success:
         _at_passive_level(device, irp, down=False)
         return STATUS_MORE_PROCESSING_REQUIRED
-    device.extension.remove_lock.release(irp)
-    return STATUS_SUCCESS
+    return _came_back(device, irp, None)
 
 
 def _up(device: DeviceObject[SerialExtension], irp: Irp) -> None:
@@ -94,3 +102,4 @@ def _up(device: DeviceObject[SerialExtension], irp: Irp) -> None:
         extension.power_state = DevicePowerState.D0
         hardware.wake(device)
     device.io.complete_request(irp)
+    extension.remove_lock.release(irp)

@@ -17,6 +17,7 @@ from hilbridge.model.status import (
 from hilbridge.virtual.line import VirtualLine
 from tests.drivers.serial.serialkit import end_of, flush, waits
 from tests.drivers.serial.stopkit import MakePort, Recorder, StopPort
+from tests.support import now
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_between_the_question_and_the_stop_it_receives_and_holds_what_is_to_be_s
     port.feed(b"abc")
     assert port.handle.read(3) == b"abc"
     assert waits(write) and dtr.status == STATUS_SUCCESS
-    assert port.extension.life.state is PnpState.STOP_PENDING
+    assert now(port.extension.life.state) is PnpState.STOP_PENDING
     assert port.send(PnpMinor.CANCEL_STOP_DEVICE) == STATUS_SUCCESS
     assert write.status == STATUS_SUCCESS and bytes(port.line.sent) == b"x"
     assert port.extension.life.state is PnpState.STARTED
