@@ -13,7 +13,8 @@ from hilbridge.iomgr.wmi import wmi_dispatch
 from hilbridge.kernel.interrupt import InterruptMode
 from hilbridge.model.codes import WmiRegAction
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import DeviceGone
+from hilbridge.model.errors import DeviceFault, DeviceGone
+from hilbridge.model.status import STATUS_DEVICE_NOT_READY
 from hilbridge.model.wmi import WmiBlock, WmiProvider
 
 PORT_NAME_GUID = "{A0EC11A8-B16C-11D1-BD98-00A0C906BE2D}"
@@ -42,6 +43,12 @@ def deregister(device: Port) -> None:
         device.io.wmi_registration_control(device, WmiRegAction.DEREGISTER)
 
 
+def _without_hardware(extension: SerialExtension) -> DeviceFault:
+    if extension.serving:
+        return DeviceFault(f"{extension.port_name} is stopped: its hardware is lent", status=STATUS_DEVICE_NOT_READY)
+    return DeviceGone(f"{extension.port_name} is gone")
+
+
 def port_name(device: Port) -> Properties:
     """MSSerial_PortName."""
     return {"PortName": device.extension.port_name}
@@ -53,7 +60,7 @@ def comm_info(device: Port) -> Properties:
     with extension.line_lock:
         line = extension.line
         if line is None:
-            raise DeviceGone(f"{extension.port_name} is gone")
+            raise _without_hardware(extension)
         modem_lines = line.has_modem_lines
     with extension.lock:
         settings = extension.settings
@@ -77,7 +84,7 @@ def hardware(device: Port) -> Properties:
     """MSSerial_HardwareConfiguration: the interrupt. There is no I/O address, and any processor serves the vector."""
     interrupt = device.extension.interrupt
     if interrupt is None:
-        raise DeviceGone(f"{device.extension.port_name} is gone")
+        raise _without_hardware(device.extension)
     return {
         "IrqVector": interrupt.vector.number,
         "IrqLevel": interrupt.vector.irql,
