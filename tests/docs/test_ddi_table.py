@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hilbridge.iomgr.csq import CancelSafeQueue, CsqIrpContext, IoCsq
+from hilbridge.iomgr.hold import HoldQueue
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
@@ -38,6 +39,7 @@ OBJECTS: dict[str, type[Any]] = {
     "file": FileObject,
     "queue": CancelSafeQueue,
     "csq": IoCsq,
+    "hold": HoldQueue,
     "interrupt": Interrupt,
     "event": Kevent,
     "lock": SpinLock,
@@ -54,6 +56,7 @@ CLASSES = {
         CancelSafeQueue,
         CsqIrpContext,
         IoCsq,
+        HoldQueue,
         ShareAccess,
         Kdpc,
         Ktimer,

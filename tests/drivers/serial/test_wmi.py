@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from hilbridge import Bridge, DeviceUnsupported
+from hilbridge import Bridge, DeviceFault, DeviceUnsupported
 from hilbridge.drivers.serial import wmi
 from hilbridge.drivers.serial.extension import LOG_SIZE
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import DIRQL_LOWEST
 from hilbridge.model.errors import DeviceGone, NtStatusError
-from hilbridge.model.status import STATUS_WMI_GUID_NOT_FOUND
+from hilbridge.model.status import STATUS_DEVICE_NOT_READY, STATUS_WMI_GUID_NOT_FOUND
 from hilbridge.testing.interleave import Granularity, Race, explore
 from hilbridge.virtual.line import VirtualLine
 from tests.drivers.serial.serialkit import MAX, Port, end_of
@@ -223,6 +223,18 @@ def test_the_functions_say_that_the_line_has_gone_where_they_need_it(port: Port)
         with pytest.raises(DeviceGone, match="is gone"):
             function(device)
     assert wmi.performance(device) == {"ReceivedCount": 0}
+
+
+def test_a_port_that_is_stopped_says_what_it_knows_without_its_hardware(port: Port) -> None:
+    device, name = port.extension.device, port.name
+    port.bridge.stop(name)
+    assert wmi.port_name(device) == {"PortName": name}
+    for function in (wmi.comm_info, wmi.hardware):
+        with pytest.raises(DeviceFault, match=f"{name} is stopped: its hardware is lent") as refused:
+            function(device)
+        assert refused.value.status == STATUS_DEVICE_NOT_READY
+    port.bridge.start(name)
+    assert list(port.bridge.io.wmi_properties(device)) == list(GUIDS)
 
 
 def test_a_port_that_does_not_start_publishes_nothing() -> None:
