@@ -221,7 +221,7 @@ class SerialExtension:
     def set_interrupts(self, *, rx: bool | None = None, tx: bool | None = None) -> None:
         """Program the line's interrupt enable register, while the ISR, which does the same, is kept out.
 
-        Without an interrupt, which is so while the device is stopped, the wish is only noted.
+        Without an interrupt, which is so while the device is stopped, and in its sleep the wish is only noted.
         """
 
         def program() -> None:
@@ -241,9 +241,8 @@ class SerialExtension:
     def program_interrupts(self) -> None:
         """The same for the ISR itself."""
         line = self.line
-        if line is not None:
-            wanted = (CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0)
-            line.enable_interrupts(0 if self.asleep else wanted)
+        if line is not None and not self.asleep:
+            line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
 
     def trim(self) -> None:
         """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""

@@ -192,8 +192,17 @@ def sleep(device: Device) -> None:
     with extension.setting_lock, extension.line_lock, extension.lock:
         take_present(extension)
         extension.absorb()
-        extension.asleep = True
-        extension.set_interrupts()
+        line, interrupt = extension.line, extension.interrupt
+
+        def leave_alone() -> None:
+            if line is not None and not extension.asleep:
+                line.enable_interrupts(0)
+            extension.asleep = True
+
+        if interrupt is None:
+            leave_alone()
+        else:
+            interrupt.synchronize(leave_alone)
         done = serve_readers(device)
     complete_all(device, done)
 

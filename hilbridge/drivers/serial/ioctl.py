@@ -133,18 +133,19 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
 
 def _answer(request: Request, control: Control) -> Answer | None:
     """What the function says; None: the request is held."""
-    extension, irp = request.extension, request.irp
+    extension: SerialExtension = request.device.extension
+    hold, needs = extension.hold, control.line
     while True:
-        if control.line is Needs.LINE and extension.hold.active and extension.hold.insert(irp):
+        if hold.active and needs is Needs.LINE and hold.insert(request.irp):
             return None
-        if control.line is not Needs.NOTHING and not extension.serving:
+        if extension.line is None and not extension.serving and needs is not Needs.NOTHING:
             return STATUS_DEVICE_NOT_CONNECTED
         try:
             return control.function(request)
         except _Away:
             continue  # since the look at `hold`; at the next one it is held, or the line is back
         except HilbridgeError as error:  # the line refused: its status is the answer
-            request.device.io.write_error_log_entry(irp, error)
+            request.device.io.write_error_log_entry(request.irp, error)
             return error.status
 
 

@@ -34,6 +34,8 @@ class Recorder(VirtualLine):
     def __init__(self, name: str = "virtual:recorder", **options: Any) -> None:
         super().__init__(name, **options)
         self.done: list[Any] = []
+        self.touched = 0
+        """How often it was asked or told anything else that is not about data."""
 
     def configure(self, settings: LineSettings) -> None:
         super().configure(settings)
@@ -46,6 +48,18 @@ class Recorder(VirtualLine):
     def set_break(self, on: bool) -> None:
         super().set_break(on)
         self.done.append(f"break {on}")
+
+    def enable_interrupts(self, causes: int) -> None:
+        super().enable_interrupts(causes)
+        self.touched += 1
+
+    def output_waiting(self) -> int:
+        self.touched += 1
+        return super().output_waiting()
+
+    def discard(self, *, rx: bool = False, tx: bool = False) -> None:
+        super().discard(rx=rx, tx=tx)
+        self.touched += 1
 
     @property
     def quiet(self) -> bool:

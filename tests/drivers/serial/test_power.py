@@ -43,15 +43,18 @@ def done_to(port: StopPort) -> list[object]:
 
 def test_the_line_is_left_alone_while_the_port_sleeps(port: StopPort) -> None:
     assert port.set_power(D3) == STATUS_SUCCESS
+    assert isinstance(port.line, Recorder) and port.line.quiet
     done_to(port)
+    before = port.line.touched
     port.handle.submit_write(b"x")
     port.submit_dtr(True)
     port.set_baud_rate(9600)
     port.feed(b"abc")
     assert port.comm_status().amount_in_in_queue == 0
-    port.purge(ser.SERIAL_PURGE_RXCLEAR)
+    port.purge(ser.SERIAL_PURGE_RXCLEAR | ser.SERIAL_PURGE_TXCLEAR)
     assert (done_to(port), bytes(port.line.sent), port.line.untaken) == ([], b"", 3)
     assert isinstance(port.line, Recorder) and port.line.quiet
+    assert port.line.touched == before
 
 
 def test_it_wakes_as_it_was_left(port: StopPort) -> None:
@@ -125,9 +128,11 @@ def test_what_waits_can_be_cancelled_and_has_its_deadline(port: StopPort) -> Non
 
 
 def test_d0_in_d0_leaves_the_hardware_alone(port: StopPort) -> None:
+    assert isinstance(port.line, Recorder)
     done_to(port)
+    before = port.line.touched
     assert port.set_power(D0) == STATUS_SUCCESS
-    assert done_to(port) == []
+    assert done_to(port) == [] and port.line.touched == before
 
 
 def test_d3_twice(port: StopPort) -> None:

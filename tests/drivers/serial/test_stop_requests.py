@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hilbridge.model import ntddser as ser
-from hilbridge.model.codes import PnpMinor
+from hilbridge.model.codes import IrpMajor, PnpMinor
 from hilbridge.model.hardware import LineSettings
+from hilbridge.model.parameters import NO_PARAMETERS
 from hilbridge.model.pnp_life import PnpState
 from hilbridge.model.status import (
     STATUS_CANCELLED,
@@ -122,6 +123,14 @@ def test_a_closed_handle_ends_its_requests_and_nobody_elses(port: StopPort) -> N
     assert [r.status for r in others] == [STATUS_SUCCESS] * 2
     assert isinstance(line, Recorder) and line.sent == b"" and line.done == [115200, (True, None)]
     other.close()
+
+
+def test_the_drivers_own_cleanup_ends_what_is_held(port: StopPort) -> None:
+    """Without the I/O manager, which would cancel what a driver forgets."""
+    port.stop()
+    held = port.submit_dtr(True)
+    port.bridge.io.send_and_wait(port.device, port.handle.file, IrpMajor.CLEANUP, NO_PARAMETERS)
+    assert held.status == STATUS_CANCELLED
 
 
 def test_cancelled_requests_end_at_once(port: StopPort) -> None:
