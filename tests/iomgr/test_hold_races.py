@@ -9,9 +9,9 @@ import pytest
 from hilbridge.iomgr.request import IoRequest
 from hilbridge.model.status import STATUS_CANCELLED, STATUS_DELETE_PENDING, STATUS_SUCCESS
 from hilbridge.testing.interleave import Granularity, Race, explore
-from tests.iomgr.test_hold import Bench
+from tests.iomgr.holdkit import Bench
 
-MODULES = ("hilbridge.iomgr.hold", "hilbridge.iomgr.csq", "hilbridge.iomgr.cancel", "tests.iomgr.test_hold")
+MODULES = ("hilbridge.iomgr.hold", "hilbridge.iomgr.csq", "hilbridge.iomgr.cancel", "tests.iomgr.holdkit")
 
 Build = Callable[[], Race]
 
