@@ -227,3 +227,13 @@ class StackPower:
         """Those that are out."""
         with self.lock:
             return [line.busy for line in self.lines.values() if line.busy is not None] + list(self.wakes)
+
+
+def set_state(device: DeviceObject[Any], kind: PowerStateType, state: PowerState) -> PowerState:
+    """Note a device's state, of that kind; returns the previous one."""
+    previous: PowerState
+    if kind == PowerStateType.DEVICE:
+        previous, device.power_state = device.power_state, DevicePowerState(state)
+    else:
+        previous, device.system_power_state = device.system_power_state, SystemPowerState(state)
+    return previous

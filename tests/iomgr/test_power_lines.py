@@ -13,10 +13,10 @@ from hilbridge.model.irp import IoStatusBlock, Irp
 from hilbridge.model.status import STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCCESS, NtStatus
 from hilbridge.testing.interleave import Granularity, Race, explore
 from tests.iomgr.powerkit import D0, D1, D2, D3, POWER, QUERY, SET, PowerSystem, lets_through
-from tests.support import Thread, TinyDriver, now, plug
+from tests.support import Thread, TinyDriver, now, plug, raises
 
 S0, S3 = SystemPowerState.WORKING, SystemPowerState.SLEEPING3
-MODULES = ("hilbridge.iomgr.power", "hilbridge.iomgr.powerqueue")
+MODULES = ("hilbridge.iomgr.powersend", "hilbridge.iomgr.powerqueue")
 
 
 def test_the_second_is_sent_when_the_first_has_ended() -> None:
@@ -124,20 +124,14 @@ def test_a_pagable_stack_waits_for_a_worker_in_line_too() -> None:
     assert system.bus.log == ["SET D3", "SET D0"]
 
 
-def test_who_does_not_wait_any_more_leaves_the_line() -> None:
+def test_who_does_not_wait_any_more_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, while another one is out: what has not been sent is not sent any more."""
     system = PowerSystem(TinyDriver("top"))
     system.bus.holds = True
     system.ask(SET, D3)
-    wait = system.ke.wait_for_single_object
-
-    def interrupted(*_: Any) -> bool:
-        raise KeyboardInterrupt
-
-    system.ke.wait_for_single_object = interrupted  # type: ignore[method-assign]
+    monkeypatch.setattr(system.ke, "wait_for_single_object", raises(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         system.io.send_power(system.pdo, SET, D0)
-    system.ke.wait_for_single_object = wait  # type: ignore[method-assign]
     system.ask(SET, D1)
     system.bus.let_go()
     assert system.bus.log == ["SET D3", "SET D1"]
@@ -219,7 +213,7 @@ def test_who_ends_one_and_who_asks_for_the_next() -> None:
 
         return Race({"ends": ends, "asks": lambda: racing.ask(1)}, lambda: racing.check(2))
 
-    explore(build, granularity=Granularity.LINES, preemptions=2, modules=MODULES)
+    explore(build, granularity=Granularity.LINES, preemptions=1, samples=300, modules=MODULES)
 
 
 def test_a_stack_that_fails_and_who_asks() -> None:
@@ -251,7 +245,7 @@ def test_a_stack_that_fails_and_who_asks() -> None:
 
         return Race({"waits": waits, "fails": fails}, check)
 
-    explore(build, granularity=Granularity.LINES, preemptions=2, modules=MODULES)
+    explore(build, granularity=Granularity.LINES, preemptions=1, samples=300, modules=MODULES)
     assert outcomes == {"driver powerbus of a"}
 
 
