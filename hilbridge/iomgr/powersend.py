@@ -64,7 +64,7 @@ UMDF's limit for critical requests, as for Plug and Play."""
 
 _ASKED_FOR = (PowerMinor.WAIT_WAKE, PowerMinor.SET_POWER, PowerMinor.QUERY_POWER)
 DRIVER_POWER_STATE_FAILURE = "DRIVER_POWER_STATE_FAILURE"
-_IS_GONE = (STATUS_DELETE_PENDING, STATUS_NO_SUCH_DEVICE, STATUS_DEVICE_NOT_CONNECTED)
+IS_GONE = (STATUS_DELETE_PENDING, STATUS_NO_SUCH_DEVICE, STATUS_DEVICE_NOT_CONNECTED)
 """With these a driver may fail a SET_POWER, too: its device is being removed."""
 _WITH_A_DRIVER = (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED)
 
@@ -212,7 +212,7 @@ class PowerSending(PnpRoutines):
 
     def _failed_set_power(self, request: PowerRequest, status: NtStatus) -> HilbridgeError | None:
         """A SET_POWER tells what is so, and may not be failed. STATUS_NOT_SUPPORTED: nobody has failed it, or done it."""
-        failed = not status.is_success and status != STATUS_NOT_SUPPORTED and status not in _IS_GONE
+        failed = not status.is_success and status != STATUS_NOT_SUPPORTED and status not in IS_GONE
         stack = request.device.device_stack
         if request.minor != PowerMinor.SET_POWER or not failed or stack.removed is not None or stack.fault is not None:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.iomgr.powersend import IS_GONE
 from hilbridge.model.codes import DevicePowerState, PowerMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceBusy, DeviceGone, DeviceUnsupported, UsageFault
@@ -26,6 +27,8 @@ def set_power(io: IoManager, device: DeviceObject[Any], state: DevicePowerState 
         raise UsageFault(f"{device!r} is not started: it has no power state yet")
     if target > previous:
         answer = io.ask_power(device, PowerMinor.QUERY_POWER, target)
+        if answer.status in IS_GONE:
+            raise DeviceGone(f"{device!r} is being removed: {answer.why()}", status=answer.status)
         if not answer.status.is_success and answer.status != STATUS_NOT_SUPPORTED:
             raise DeviceBusy(f"{device!r} cannot be put into {target.name}: {answer.why()}", status=answer.status)
     answer = io.ask_power(device, PowerMinor.SET_POWER, target)
