@@ -66,7 +66,6 @@ _ASKED_FOR = (PowerMinor.WAIT_WAKE, PowerMinor.SET_POWER, PowerMinor.QUERY_POWER
 DRIVER_POWER_STATE_FAILURE = "DRIVER_POWER_STATE_FAILURE"
 IS_GONE = (STATUS_DELETE_PENDING, STATUS_NO_SUCH_DEVICE, STATUS_DEVICE_NOT_CONNECTED)
 """With these a driver may fail a SET_POWER, too: its device is being removed."""
-_WITH_A_DRIVER = (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED)
 
 
 class PowerSending(PnpRoutines):
@@ -270,11 +269,14 @@ class PowerSending(PnpRoutines):
         """End a request whose IRP has not ended, and may never. `later`: its callback, if any, is called by a worker."""
         if not request.claim():
             return
-        irp = request.irp
         if unsent:
-            self.free_irp(irp)
-        elif irp.state in _WITH_A_DRIVER:
-            irp.state = IrpState.DISOWNED
+            self.free_irp(request.irp)
+        self._end_claimed(request, status, fault, later=later)
+
+    def _end_claimed(
+        self, request: PowerRequest, status: NtStatus, fault: HilbridgeError | None, *, later: bool
+    ) -> None:
+        """The same for one whose token we have. An IRP that is out stays its driver's, and is freed when it comes back."""
         block = IoStatusBlock()
         block.status = status
         finish = partial(self._finish_power, request, status, fault, block)
@@ -292,12 +294,12 @@ class PowerSending(PnpRoutines):
 
     def _power_overdue(self, _dpc: Kdpc, request: PowerRequest, _a: object, _b: object) -> None:
         """DPC: a driver holds the IRP, for too long."""
-        if request.is_done():
-            return
         lines = request.power.lines
         if request.kind is PowerStateType.SYSTEM and lines[PowerStateType.DEVICE].busy is not None:
             self._arm(request)  # it waits for the device's, which has a time of its own: who holds that one is to blame
             return
+        if not request.claim():
+            return  # it ends just now; from here on it cannot, so that nobody is blamed for what he has done in time
         holder = request.holder()
         fault = BugCheck(
             0x9F,
@@ -311,7 +313,7 @@ class PowerSending(PnpRoutines):
         fault.irp_id = request.irp.id
         if holder.device_stack.fault is None:
             self.fault(holder, fault, f"its dispatch routine for {request}")
-        self._end(request, fault.status, fault, later=True)
+        self._end_claimed(request, fault.status, fault, later=True)
 
     def fail_stack(self, device: DeviceObject[Any]) -> None:
         """A driver of this stack is broken: its power requests end as well, those that wait and those that are out."""

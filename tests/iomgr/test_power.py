@@ -79,6 +79,18 @@ def test_the_facts_of_the_kernel_mode_test(minor: PowerMinor, state: DevicePower
     assert seen.irps[0].state == IrpState.FREED
 
 
+def test_the_location_of_the_callback_is_that_of_who_has_asked() -> None:
+    """For blame: the device that was asked for is the PDO, as a rule, which is the bus driver's."""
+    seen: list[Any] = []
+
+    def on_start(device: DeviceObject[Extension], _resources: Any) -> None:
+        device.po.request_power_irp(device.bottom, SET, D0)
+
+    top = TinyDriver("asks", {POWER: lets_through(lambda _device, irp: seen.append(irp.stack[-2]))}, on_start=on_start)
+    PowerSystem(top)
+    assert [location.device_object for location in seen] == [top.device]
+
+
 @pytest.mark.parametrize("minor", [PowerMinor.POWER_SEQUENCE, 0x55])
 def test_another_minor_code_is_refused(minor: Any) -> None:
     seen = Seen(minor, D3)

@@ -15,6 +15,7 @@ from hilbridge.model.codes import DISPATCH_LEVEL, PnpMinor, SystemPowerState
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceFault, DriverFault
 from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import (
     STATUS_DELETE_PENDING,
     STATUS_DEVICE_BUSY,
@@ -37,6 +38,7 @@ from tests.support import (
     bug_check,
     complete,
     hold,
+    now,
     pass_down,
     plug,
     raises,
@@ -202,12 +204,37 @@ def test_a_request_for_the_system_waits_for_the_devices_and_blames_who_has_that(
     assert caught.value.driver == "keeps"
 
 
+def test_who_waits_inside_its_dispatch_routine_is_not_blamed_as_well() -> None:
+    """It must not wait there; but the one who keeps the IRP is another. The end of the wait is no second fault."""
+
+    def waits(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+        return complete(device, irp, device.io.forward_and_wait(device.extension.lower, irp))
+
+    system = PowerSystem(TinyDriver("waits", {POWER: waits}))
+    system.bus.holds = True
+    with bug_check(0x9F, 3) as caught:
+        system.io.send_power(system.pdo, SET, D3)
+    assert caught.value.driver == "powerbus" and len(system.ke.faults) == 1
+
+
+def test_the_timer_is_nobodys() -> None:
+    """A driver that asks, and is unloaded before the end, has not left a timer of its own behind."""
+    system = PowerSystem(asks_when_read(lambda *_: None, []), start=False)
+    system.bus.holds = True
+    system.io.send_pnp(system.pdo, PnpMinor.START_DEVICE)
+    (timer,) = system.ke.timers.running()
+    assert timer.dpc is not None and timer.dpc.device is None
+
+
 def test_what_comes_after_its_time_changes_nothing() -> None:
     system = PowerSystem(TinyDriver("top"))
     system.bus.holds = True
     system.ask(SET, D3)
+    (irp,) = system.bus.held
     system.machine.advance(60)
+    assert irp.state == now(IrpState.PENDING)
     system.bus.let_go()
+    assert irp.state == IrpState.FREED
     assert len(system.ke.faults) == 1 and system.pdo.power_state is D0 and system.done == []
 
 
@@ -228,7 +255,7 @@ def test_a_request_ends_while_its_time_is_up() -> None:
         return Race({"late": lambda: system.machine.advance(60), "done": system.bus.let_go}, check)
 
     explore(build, granularity=Granularity.LINES, preemptions=2, modules=("hilbridge.iomgr.powersend",))
-    assert {(1, 0), (0, 1)} <= outcomes
+    assert outcomes == {(1, 0), (0, 1)}
 
 
 # -- dispatch routines ---------------------------------------------------------------------------------------------------

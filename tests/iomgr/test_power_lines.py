@@ -249,6 +249,27 @@ def test_a_stack_that_fails_and_who_asks() -> None:
     assert outcomes == {"driver powerbus of a"}
 
 
+def test_a_stack_that_fails_while_a_request_is_sent() -> None:
+    """Its timer goes with it, also if it is set only now."""
+
+    def build() -> Race:
+        racing = Racing()
+        system = racing.system
+        system.bus.holds = True
+
+        def fails() -> None:
+            system.io.fault(system.pdo, RuntimeError("broken"), "a test")
+
+        def check() -> None:
+            power = system.pdo.device_stack.power
+            assert power is not None and power.sent() == power.take_waiting() == []
+            assert len(system.ke.timers) == 0 and len(system.ke.faults) == 1
+
+        return Race({"asks": lambda: racing.ask(0), "fails": fails}, check)
+
+    explore(build, granularity=Granularity.LINES, preemptions=2, modules=("hilbridge.iomgr.powersend",))
+
+
 def test_a_wait_wake_is_cancelled_while_it_wakes() -> None:
     outcomes: set[Any] = set()
 

@@ -10,10 +10,11 @@ from hilbridge import Bridge, BugCheck
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.kernel.timer import Ktimer, relative_ms
-from hilbridge.model.codes import IrpMajor, PnpMinor, SystemPowerState
+from hilbridge.model.codes import DISPATCH_LEVEL, DO_POWER_PAGABLE, IrpMajor, PnpMinor, SystemPowerState
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BridgeClosed, NtStatusError
 from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import (
     STATUS_CANCELLED,
     STATUS_DELETE_PENDING,
@@ -63,6 +64,31 @@ def test_afterwards_nothing_is_sent_any_more(minor: PnpMinor) -> None:
     with pytest.raises(NtStatusError, match=r"STATUS_DELETE_PENDING: .* takes no power requests any more"):
         system.io.request_wait_wake(system.pdo, S3)
     assert system.done == [] and system.bus.log == []
+
+
+def test_irps_that_were_never_sent_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = PowerSystem(TinyDriver("top"))
+    made: list[Irp] = []
+    allocate = system.io.allocate_irp
+
+    def noted(size: int) -> Irp:
+        made.append(allocate(size))
+        return made[-1]
+
+    monkeypatch.setattr(system.io, "allocate_irp", noted)
+    system.bus.holds = True
+    system.ask(SET, D3)
+    system.ask(SET, D0)  # waits, and ends without having been sent
+    system.pdo.top.flags |= DO_POWER_PAGABLE
+    with system.ke.raised_irql(DISPATCH_LEVEL):
+        system.io.request_wait_wake(system.pdo, S3)  # a worker is to send it
+    system.io.fault(system.pdo.top, RuntimeError("broken"), "a test")
+    system.machine.run_until_idle()
+    assert system.ask(SET, D1) == STATUS_DRIVER_PROCESS_TERMINATED  # not even taken in
+    assert system.bus.log == ["SET D3"]
+    assert [irp.state for irp in made] == [IrpState.PENDING] + 3 * [IrpState.FREED]
+    system.bus.let_go()
+    assert made[0].state == IrpState.FREED
 
 
 def test_a_device_that_starts_again_takes_requests_again() -> None:

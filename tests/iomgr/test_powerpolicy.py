@@ -116,6 +116,14 @@ def test_the_same_state_again_leaves_the_hardware_alone() -> None:
     assert system.bus.log == ["SET D0", "SET D0", "SET D3", "SET D3"]
 
 
+def test_a_device_that_was_never_started_counts_as_on() -> None:
+    driver = Powered("powered")
+    system = PowerSystem(driver, start=False)
+    assert driver.policy.state is D0
+    system.io.send_power(system.pdo, SET, D0)
+    assert driver.calls == []
+
+
 def test_deeper_and_deeper() -> None:
     system, driver = powered()
     driver.before = lambda: None
