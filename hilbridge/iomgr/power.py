@@ -117,6 +117,16 @@ class PowerRoutines(PowerSending):
         self.refuse_if_dead(device)
         if minor not in (PowerMinor.SET_POWER, PowerMinor.QUERY_POWER):
             raise UsageFault(f"ask_power sends SET_POWER and QUERY_POWER, not {minor!r}")
+        processor = self.ke.current()
+        processor.inside += 1  # an application's thread that hangs in a driver is told of that on its way out
+        try:
+            return self._ask_power(device, minor, state, action)
+        finally:
+            processor.inside -= 1
+
+    def _ask_power(
+        self, device: DeviceObject[Any], minor: PowerMinor, state: PowerState, action: PowerAction
+    ) -> PowerAnswer:
         try:
             request = self._request(device, minor, state, action=action)
         except NtStatusError as error:

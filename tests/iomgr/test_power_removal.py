@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from hilbridge.model.status import (
 )
 from hilbridge.testing.interleave import Granularity, Race, explore
 from tests.iomgr.powerkit import D0, D1, D3, POWER, QUERY, SET, PowerSystem
-from tests.support import Extension, Thread, TinyDriver, bug_check, hold, now, plug
+from tests.support import Extension, Thread, TinyDriver, bug_check, hold, now, plug, wait
 
 SURPRISE, REMOVE = PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE
 S3 = SystemPowerState.SLEEPING3
@@ -251,13 +252,19 @@ def test_a_bridge_that_closes_names_who_keeps_a_request() -> None:
 
 
 def test_who_waits_hears_of_the_bridges_end() -> None:
-    driver = TinyDriver("keeps", {POWER: hold})
+    entered = threading.Event()
+
+    def keeps(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+        status = hold(device, irp)
+        entered.set()
+        return status
+
+    driver = TinyDriver("keeps", {POWER: keeps})
     bridge = Bridge(crash_dumps=False)
     plug(bridge, driver)
     pdo = driver.device.bottom
     first = Thread(lambda: bridge.io.send_power(pdo, SET, D3))
-    while not driver.device.extension.held:
-        first.join(0.001)
+    wait(entered)
     bridge.close()
     with bug_check(0x9F, 1) as caught:
         first.finish()
