@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilbridge.iomgr.interrupts import InterruptRoutines
 from hilbridge.iomgr.iotimer import IoTimerRoutines
 from hilbridge.iomgr.pnpnotify import NotifyRoutines
+from hilbridge.iomgr.power import PowerRoutines
 from hilbridge.iomgr.shares import ShareRoutines
 from hilbridge.iomgr.shutdown import ShutdownRoutines
 from hilbridge.iomgr.startio import StartIoRoutines
@@ -13,6 +14,7 @@ from hilbridge.iomgr.workitem import WorkItemRoutines
 
 
 class IoManager(
+    PowerRoutines,
     NotifyRoutines,
     ShutdownRoutines,
     WmiQueries,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hilbridge.model.codes import DO_DEVICE_INITIALIZING, IO_TYPE_DEVICE
+from hilbridge.model.codes import DO_DEVICE_INITIALIZING, IO_TYPE_DEVICE, DevicePowerState, SystemPowerState
 from hilbridge.model.devqueue import DeviceQueue
 from hilbridge.model.errors import HilbridgeError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hilbridge.iomgr.manager import IoManager
+    from hilbridge.iomgr.powerqueue import StackPower
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.kernel.spinlock import SpinLock
     from hilbridge.model.driver import DriverObject
@@ -24,7 +25,7 @@ ExtensionT = TypeVar("ExtensionT")
 class DeviceStack:
     """What all devices of one stack share. One driver's mistake stays in here, and so does its cancel lock."""
 
-    __slots__ = ("cancel_lock", "fault", "files", "removed", "steering")
+    __slots__ = ("cancel_lock", "fault", "files", "power", "removed", "steering")
 
     def __init__(self, cancel_lock: SpinLock) -> None:
         self.cancel_lock = cancel_lock
@@ -38,6 +39,8 @@ class DeviceStack:
         """Every open of a device of this stack, oldest first."""
         self.steering: Any = None
         """The interrupt pin that a waiting thread may serve itself; None when the vector is shared or there is none."""
+        self.power: StackPower | None = None
+        """Its power requests, from when there was a first one."""
 
 
 class DeviceObject(Generic[ExtensionT]):
@@ -63,10 +66,12 @@ class DeviceObject(Generic[ExtensionT]):
         "non_cancelable_start_io",
         "po",
         "pointer_count",
+        "power_state",
         "queue_lock",
         "reference_count",
         "stack_size",
         "start_io_running",
+        "system_power_state",
     )
 
     type = IO_TYPE_DEVICE
@@ -100,6 +105,9 @@ class DeviceObject(Generic[ExtensionT]):
         self.pointer_count = 0
         """References that drivers took with ObReferenceObject: while there is one the device is not freed."""
         self.delete_pending = False
+        # PoSetPowerState: in which state its driver says that it is.
+        self.power_state = DevicePowerState.UNSPECIFIED
+        self.system_power_state = SystemPowerState.UNSPECIFIED
         # StartIo: the queue, the packet in progress, and what keeps StartIo from calling itself for ever.
         self.queue_lock = queue_lock
         self.device_queue: DeviceQueue[Irp] = DeviceQueue(queue_lock)

@@ -31,6 +31,7 @@ from tests.docs.mdkit import DOCS, code, tables
 PAGE = DOCS / "reference" / "ddi.md"
 OBJECTS: dict[str, type[Any]] = {
     "io": IoManager,
+    "po": IoManager,
     "ke": Kernel,
     "irp": Irp,
     "sl": IoStackLocation,
@@ -67,7 +68,7 @@ CLASSES = {
         WmiProvider,
     )
 }
-ROUTINE = re.compile(r"(?:Ex|Io|Ke|Mm|Nt|Ob|Ps)[A-Z]\w+")
+ROUTINE = re.compile(r"(?:Ex|Io|Ke|Mm|Nt|Ob|Po|Ps)[A-Z]\w+")
 ROWS = [row for rows in tables(PAGE) if rows[0][0] == "Windows" for row in rows[1:]]
 
 
