@@ -26,11 +26,13 @@ from hilbridge.bridge.watch import Watch
 from hilbridge.iomgr.files import access_from_mode
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.iomgr.request import IoRequest
+from hilbridge.iomgr.setpower import set_power
 from hilbridge.kernel import sigint
 from hilbridge.kernel.clock import Clock, VirtualClock
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.kernel.manual import ManualMachine
 from hilbridge.kernel.poller import Poller
+from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import (
     BridgeClosed,
@@ -219,6 +221,18 @@ class Bridge:
         with self._managing():
             self.pnp.eject(self.pnp.node(name))
 
+    def power(self, name: str, state: DevicePowerState | str) -> DevicePowerState:
+        """Put a device into a power state, ``"D0"`` (fully on) to ``"D3"`` (off); returns the one before.
+
+        Its drivers are asked first. Raises `DeviceBusy` if one refuses, and who; `DeviceUnsupported` if its bus cannot.
+        """
+        self._refuse_if_closed()
+        node = self.pnp.node(
+            name
+        )  # not under the tree's lock: a driver may take its time, and other devices come and go
+        with self._deferring_sigint():
+            return set_power(self.io, node.pdo, state)
+
     def _checked_name(self, name: str) -> str:
         if "\\" in name:
             raise UsageFault(f"name {name!r}: a backslash separates directories of names; choose a name without")
@@ -315,6 +329,7 @@ class Bridge:
                     "opens": len(node.pdo.device_stack.files),
                     "fault": str(node.pdo.device_stack.fault or ""),
                     "failures": node.failures,
+                    "power": self.io.device_power_state(node.pdo).name,
                     "parent": node.parent.name if node.parent is not None else None,
                     "hardware_ids": node.hardware_ids,
                     "problem": node.problem,
