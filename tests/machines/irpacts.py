@@ -107,13 +107,12 @@ def possible(acts: Sequence[Act]) -> Plan:
     """The same without what cannot be: passing down at the bottom, waiting for what does not end."""
     plan: list[Act] = []
     for level, act in enumerate(acts):
-        if level == 0 and act.does not in BOTTOM:
-            act = replace(act, does=BOTTOM[act.does.value % len(BOTTOM)])
-        if act.does in WAITS and not ends_within(plan, level - 1):
-            act = replace(act, does=Does.PENDS_AND_WATCHES)
-        if act.does is Does.WATCHES:
-            act = replace(act, then=Then.GOES_ON)
-        plan.append(act)
+        does = act.does
+        if level == 0 and does not in BOTTOM:
+            does = BOTTOM[does.value % len(BOTTOM)]
+        if does in WAITS and not ends_within(plan, level - 1):
+            does = Does.PENDS_AND_WATCHES
+        plan.append(replace(act, does=does, then=Then.GOES_ON if does is Does.WATCHES else act.then))
     return tuple(plan)
 
 

@@ -6,14 +6,10 @@ modules of the process into what it draws: a machine that drew such would do oth
 
 from __future__ import annotations
 
-import __future__
-
 import contextlib
 import inspect
-import random
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,14 +89,6 @@ def run_machine(
     run_state_machine_as_test(hypothesis.seed(seed)(one), settings=settings)
 
 
-def soak_machine(kind: type[Machine], seed: int, seconds: float) -> None:
-    """Run after run, each from a seed of its own that is drawn from `seed`, for as long as there is time."""
-    draw = random.Random(seed)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        run_machine(kind, draw.getrandbits(32), examples=50, steps=60, verify=draw.random() < 0.5)
-
-
 # -- mistakes ------------------------------------------------------------------------------------------------------------
 
 
@@ -115,14 +103,16 @@ class Mistake:
     right: str
     """A piece of its source, which is there once."""
     wrong: str
-
-    def __str__(self) -> str:
-        return self.name
+    slow: bool = False
+    """It takes a while to find it."""
 
 
 def mistakes(*given: Mistake) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The test is run once with each of them, as `mistake`."""
-    return pytest.mark.parametrize("mistake", given, ids=str)
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "mistake", [pytest.param(one, id=one.name, marks=[slow] if one.slow else []) for one in given]
+    )
 
 
 @contextmanager
@@ -133,8 +123,14 @@ def made(mistake: Mistake) -> Iterator[None]:
     source = textwrap.dedent(inspect.getsource(plain))
     assert source.count(mistake.right) == 1, f"{mistake.right!r} is {source.count(mistake.right)} times in:\n{source}"
     made_here: dict[str, Any] = {}
-    code = compile(source.replace(mistake.right, mistake.wrong), inspect.getfile(plain), "exec", dont_inherit=True, flags=__future__.annotations.compiler_flag)
-    exec(code, plain.__globals__, made_here)  # noqa: S102 - source of the product with one change
+    code = compile(
+        source.replace(mistake.right, mistake.wrong),
+        inspect.getfile(plain),
+        "exec",
+        dont_inherit=True,
+        flags=annotations.compiler_flag,
+    )
+    exec(code, plain.__globals__, made_here)
     setattr(mistake.owner, mistake.routine, made_here[mistake.routine])
     try:
         yield

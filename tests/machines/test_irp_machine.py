@@ -223,7 +223,9 @@ class IrpMachine(Machine):
         for name, request in self.requests.items():
             one = model.irps[name]
             over = one.over or one.disowned
-            assert request.done is over, f"{name} is {'over' if over else 'not over'}, and the request says {request.status}"
+            assert request.done is over, (
+                f"{name} is {'over' if over else 'not over'}, and the request says {request.status}"
+            )
             assert self.announced[name] == over, f"{name} was announced {self.announced[name]} times"
             irp = rig.irps[name]
             assert (irp.id in self.file.irps) is not over
@@ -240,8 +242,11 @@ class IrpMachine(Machine):
             assert model.over or model.disowned, f"{name} has not ended"
             kept = (Maker.USER, Maker.OWNER, Maker.SYNCHRONOUS, Maker.WAITED)
             assert model.disowned or irp.state == (
-                IrpState.COMPLETED if model.maker in kept and model.maker is not Maker.OWNER else
-                IrpState.OFFERED if model.maker is Maker.OWNER else IrpState.FREED
+                IrpState.COMPLETED
+                if model.maker in kept and model.maker is not Maker.OWNER
+                else IrpState.OFFERED
+                if model.maker is Maker.OWNER
+                else IrpState.FREED
             ), f"{name} is {irp!r}"
         assert not self.io._threaded and (self.dead or not self.bridge.faults)
 
@@ -255,11 +260,16 @@ def difference(got: list[Any], expected: list[Any]) -> str:
 
 
 def test_any_irp_ends_as_the_reference_says(seed: int) -> None:
-    run_machine(IrpMachine, seed, examples=EXAMPLES, steps=STEPS)
+    run_machine(IrpMachine, seed, examples=EXAMPLES // 3, steps=STEPS)
 
 
 def test_the_verifier_has_nothing_to_say(seed: int) -> None:
-    run_machine(IrpMachine, seed, examples=EXAMPLES // 3, steps=STEPS, verify=True)
+    run_machine(IrpMachine, seed, examples=EXAMPLES // 6, steps=STEPS, verify=True)
+
+
+@pytest.mark.slow
+def test_for_longer(seed: int) -> None:
+    run_machine(IrpMachine, seed, examples=2 * EXAMPLES, steps=STEPS)
 
 
 COMPLETE = (IrpRoutines, "complete_request")
@@ -272,12 +282,25 @@ COMPLETE = (IrpRoutines, "complete_request")
     Mistake("told although call_driver has", IrpRoutines, "_finish_built", "status.status >= _NT_ERROR and not", "not"),
     Mistake("pending is not asked for", IrpRoutines, "_finish_built", "not irp.pending_returned", "True"),
     Mistake("a master ends one part early", IrpRoutines, "_count_off", "if left == 0:", "if left <= 1:"),
-    Mistake("the last error of a part wins", IrpRoutines, "_count_off", "and master.io_status.status < _NT_ERROR", ""),
-    Mistake("a request stays on its file's list", IrpRoutines, "finish", ".irps.pop(irp.id, None)", ".irps.get(irp.id)"),
-    Mistake("the wrong device for a routine", IrpRoutines, "_offer", "irp.stack[location - 1]", "irp.stack[location - 2]"),
+    Mistake(
+        "the last error of a part wins",
+        IrpRoutines,
+        "_count_off",
+        "and master.io_status.status < _NT_ERROR",
+        "",
+        slow=True,
+    ),
+    Mistake(
+        "a request stays on its file's list", IrpRoutines, "finish", ".irps.pop(irp.id, None)", ".irps.get(irp.id)"
+    ),
+    Mistake(
+        "the wrong device for a routine", IrpRoutines, "_offer", "irp.stack[location - 1]", "irp.stack[location - 2]"
+    ),
     Mistake("cancel is not said", CancelRoutines, "cancel_irp", "irp.cancel = True", "irp.cancel = irp.cancel"),
     Mistake("cancelled before it was queued", CancelSafeQueue, "insert_locked", "if irp.cancel and", "if False and"),
-    Mistake("an IRP is not made anew", BuildRoutines, "reuse_irp", "irp.__init__(", "irp.cancel or irp.__init__("),
+    Mistake(
+        "an IRP is not made anew", BuildRoutines, "reuse_irp", "irp.__init__(", "irp.cancel or irp.__init__(", slow=True
+    ),
 )
 def test_a_mistake_is_found(mistake: Mistake) -> None:
     finds(IrpMachine, mistake, examples=EXAMPLES, steps=STEPS)

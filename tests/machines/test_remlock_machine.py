@@ -1,4 +1,4 @@
-"""The remove lock: who gets it, who waits for whom, and until when; by itself, and for the run-down of files and of the device."""
+"""The remove lock: who gets it, who waits for whom, and until when; by itself, and to run down files and the device."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from hilbridge.model.status import STATUS_DELETE_PENDING, STATUS_PENDING, STATUS
 from tests.machines.machinekit import Machine, Mistake, finds, machine, mistakes, run_machine
 from tests.support import Extension, TinyDriver, bug_check, complete, plug
 
-EXAMPLES, STEPS = 60, 30
+EXAMPLES, STEPS = 80, 40
 MS = 1_000_000
 TAGS = (None, "a", "b")
 TAG = st.sampled_from(TAGS)
-TWO = st.integers(0, 1)
+TWO = st.sampled_from((0, 0, 0, 1))
 MOSTLY = st.sampled_from((True, True, True, False))
 WHICH = st.integers(0, 7)
 
@@ -69,12 +69,13 @@ class RemoveLockMachine(Machine):
         self.told: list[tuple[str, bool, int]] = []
         self.expected: list[tuple[str, bool, int]] = []
 
-    @rule(which=TWO, tag=TAG)
-    def acquire(self, which: int, tag: str | None) -> None:
+    @rule(which=TWO, tag=TAG, times=st.integers(1, 3))
+    def acquire(self, which: int, tag: str | None, times: int) -> None:
         lock, model = self.locks[which]
-        assert lock.acquire(tag) == (STATUS_DELETE_PENDING if model.removed else STATUS_SUCCESS)
-        if not model.removed:
-            model.tags[tag] += 1
+        for _ in range(times):
+            assert lock.acquire(tag) == (STATUS_DELETE_PENDING if model.removed else STATUS_SUCCESS)
+            if not model.removed:
+                model.tags[tag] += 1
         self.same()
 
     @rule(which=TWO, tag=TAG, held=MOSTLY)
@@ -96,7 +97,7 @@ class RemoveLockMachine(Machine):
             del model.waiting[name]
             self.expected.append((name, came, self.ke.clock.now()))
 
-    @rule(which=TWO, tag=TAG, held=MOSTLY, timeout=st.integers(1, 30))
+    @rule(which=TWO, tag=TAG, held=MOSTLY, timeout=st.integers(1, 50))
     def release_and_wait(self, which: int, tag: str | None, held: bool, timeout: int) -> None:
         """In a thread of its own, if the lock is held with that tag."""
         lock, model = self.locks[which]
@@ -147,7 +148,7 @@ class RemoveLockMachine(Machine):
             assert lock.count == model.tags.total() and lock.removed is model.removed
 
     def finish(self) -> None:
-        self.let_time_pass(31)
+        self.let_time_pass(51)
         assert not self.ke.system_threads and not self.bridge.faults
 
 
@@ -279,18 +280,17 @@ BOTH = pytest.mark.parametrize("kind", [RemoveLockMachine, RundownMachine])
 
 @BOTH
 def test_the_lock_is_held_as_the_reference_says(kind: type[Machine], seed: int) -> None:
-    run_machine(kind, seed, examples=EXAMPLES, steps=STEPS)
+    run_machine(kind, seed, examples=EXAMPLES // 3, steps=STEPS)
 
 
-@BOTH
-def test_the_verifier_has_nothing_to_say(kind: type[Machine], seed: int) -> None:
-    run_machine(kind, seed, examples=EXAMPLES // 5, steps=STEPS, verify=kind is RundownMachine)
+def test_the_verifier_has_nothing_to_say(seed: int) -> None:
+    run_machine(RundownMachine, seed, examples=EXAMPLES // 6, steps=STEPS, verify=True)
 
 
 @pytest.mark.slow
 @BOTH
 def test_for_longer(kind: type[Machine], seed: int) -> None:
-    run_machine(kind, seed, examples=5 * EXAMPLES, steps=STEPS)
+    run_machine(kind, seed, examples=2 * EXAMPLES, steps=STEPS)
 
 
 WAIT, GIVE = (RemoveLock, "release_and_wait"), (RemoveLock, "_give_back")
