@@ -189,10 +189,14 @@ class Kernel(WaitRoutines, ThreadRoutines, FaultRoutines, DeviceQueueRoutines):
     # -- timers ------------------------------------------------------------------------------------------------------
 
     def set_timer(self, timer: Ktimer, due: int, period: int = 0, dpc: Kdpc | None = None) -> bool:
-        """KeSetTimerEx. `due` in units of 100 ns (negative: from now), `period` in ms. True if it was queued already."""
+        """KeSetTimerEx. `due` in units of 100 ns (negative: from now), `period` in ms. True if it was queued already.
+
+        An absolute `due` that has passed, as 0 has, is now: there is nothing that a periodic timer would have to catch up on.
+        """
         if not self.local.processor:
             self.current()  # a retired one is refused
-        when = due * 100 if due >= 0 else self.clock.now() - due * 100
+        now = self.clock.now()
+        when = max(due * 100, now) if due >= 0 else now - due * 100
         was_queued, earliest = self.timers.set(timer, when, period * 1_000_000, dpc)
         if earliest:
             self.machine.timer_changed()

@@ -100,7 +100,10 @@ class RemoveLock:
             idle = not self._tags
         if not known:
             raise self._mismatch(0xD6, tag, "acquire the lock for the removal itself")
-        if idle or ke.wait_for_single_object(self._idle, PATIENCE if timeout is None else timeout):
+        if idle:
+            self._idle.set()  # for somebody else who has begun to wait before, and for whom this was the last
+            return True
+        if ke.wait_for_single_object(self._idle, PATIENCE if timeout is None else timeout):
             return True
         if timeout is not None:
             return False

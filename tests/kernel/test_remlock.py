@@ -57,6 +57,27 @@ def test_removal_waits_for_everybody_who_is_inside() -> None:
     assert system.clock.now() == 20_000_000
 
 
+def test_who_waits_is_woken_also_when_the_last_one_would_wait_himself() -> None:
+    system = System()
+    device = system.stack(TinyDriver("removed"))
+    lock = RemoveLock(system.ke)
+    gone: list[str] = []
+
+    def remove(tag: str) -> None:
+        assert lock.release_and_wait(tag) is True
+        gone.append(tag)
+
+    for tag in ("first", "second"):
+        lock.acquire(tag)
+    system.ke.create_system_thread(device, remove, "first")
+    system.machine.run_until_idle()
+    assert now(gone) == []
+    remove("second")
+    system.machine.run_until_idle()
+    assert gone == ["second", "first"]
+    assert system.clock.now() == 0
+
+
 def test_acquire_and_release_are_allowed_at_dispatch_level_and_waiting_is_not() -> None:
     ke = System().ke
     lock = RemoveLock(ke)

@@ -73,6 +73,15 @@ def test_a_due_time_that_has_passed_expires_at_once() -> None:
     assert ticks.times == [5000]
 
 
+@pytest.mark.parametrize("due", [0, relative_ms(0), 3_000 * 10_000])
+def test_a_periodic_timer_whose_due_time_has_passed_begins_now_and_has_missed_nothing(due: int) -> None:
+    ticks, timer = Ticks(), Ktimer()
+    ticks.machine.advance(5.0)
+    ticks.ke.set_timer(timer, due, 10, ticks.dpc())
+    ticks.machine.advance(0.025)
+    assert ticks.times == [5000, 5010, 5020]
+
+
 def test_a_periodic_timer_goes_on_from_when_it_was_due() -> None:
     ticks, timer = Ticks(), Ktimer()
     ticks.ke.set_timer(timer, relative_ms(3), 10, ticks.dpc())
