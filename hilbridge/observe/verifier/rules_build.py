@@ -1,0 +1,52 @@
+"""The rules about IRPs that drivers make."""
+
+from __future__ import annotations
+
+from hilbridge.observe.verifier.rule import Rule, Severity
+
+F, N, W = Severity.FATAL, Severity.NON_FATAL, Severity.WARNING
+
+BUILD_RULES: tuple[Rule, ...] = (
+    Rule(
+        "IoAllocateForward",
+        0xC4,
+        None,
+        F,
+        "an IRP of allocate_irp was sent without a completion routine: nobody gets it back",
+        "set_completion_routine with one that returns STATUS_MORE_PROCESSING_REQUIRED, and frees or reuses the IRP",
+    ),
+    Rule(
+        "IoAllocateComplete",
+        0xC9,
+        0x20A,
+        F,
+        "an IRP was freed that is still under way",
+        "free it when it has come back: in its completion routine",
+    ),
+    Rule(
+        "IoBuildFree",
+        0xC9,
+        0x02,
+        F,
+        "an IRP was freed that belongs to a thread",
+        "the I/O manager frees what build_synchronous_fsd_request and build_device_io_control_request made",
+    ),
+    Rule("IoFreeIrp", 0xC9, 0x01, F, "free_irp was given something that is no IRP", "pass the Irp itself"),
+    Rule("IoReuseIrp", 0xC9, 0x310, F, "an IRP was reused that is still under way", "reuse it when it has come back"),
+    Rule(
+        "IoReuseIrp2",
+        0xC9,
+        0x311,
+        F,
+        "an IRP was reused that was not allocated with allocate_irp",
+        "build a new one each time, or allocate one that you may reuse",
+    ),
+    Rule(
+        "IrpLeaked",
+        0xC4,
+        0x62,
+        N,
+        "the driver was unloaded, and an IRP that it had allocated was never freed",
+        "free_irp for each allocate_irp, also on the way out after an error",
+    ),
+)
