@@ -15,7 +15,9 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import IrpOrigin
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier import protocol
 from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.protocol import PROTOCOL
 from hilbridge.observe.verifier.watch import Verifier, is_below, place_of_routine
 
 if TYPE_CHECKING:
@@ -42,9 +44,6 @@ _RESERVED = frozenset(
         PnpMinor.SURPRISE_REMOVAL,
     }
 )
-_PNP_MINORS = frozenset(int(minor) for minor in PnpMinor)
-_NOT_SUPPORTED = int(STATUS_NOT_SUPPORTED)
-_NT_FAILURE = 0x8000_0000
 _NEVER_A_STATUS = 0xFFFF_FFFF
 
 
@@ -82,6 +81,8 @@ def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) ->
         verifier.report(initial, irp=irp, details=f"it was sent with {irp.io_status.status!r}")
     if major == IrpMajor.PNP and there.minor_function in _RESERVED:
         verifier.report("SystemReservedIrp", irp=irp, details=f"IRP_MN_{PnpMinor(there.minor_function).name}")
+    if major in PROTOCOL:
+        protocol.first_time(verifier, irp, there)
     if (
         irp.user_request is None
         and irp.user_event is None
@@ -114,14 +115,8 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     else:
         major, minor = here.major_function, here.minor_function
         _next_location(verifier, irp, here, there, location - 1)
-    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.reached)
-    if major == IrpMajor.PNP:
-        if status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
-            report("PnpFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
-        elif arrived is not None and status != arrived and minor not in _PNP_MINORS:
-            report("PnpStatusChanged", irp=irp, details=f"IRP_MN {minor:#x}")
-    elif major == IrpMajor.POWER and status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
-        report("PowerFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
+    if major in PROTOCOL:
+        protocol.passed_down(verifier, irp, caller, major, minor, (there if skipped else here).parameters)
 
 
 def _next_location(

@@ -14,6 +14,7 @@ from hilbridge.observe.verifier.watch import is_below
 
 if TYPE_CHECKING:
     from hilbridge.observe.verifier.finding import Moment
+    from hilbridge.observe.verifier.protocol import Protocol
     from hilbridge.observe.verifier.watch import Verifier
 
 HISTORY = 64
@@ -28,7 +29,6 @@ class VerifiedIrp(Irp):
     """An IRP under the verifier. Each bridge has a subclass of its own, with its `verifier`."""
 
     __slots__ = (
-        "arrived_with",
         "at",
         "completed_at",
         "copied_at",
@@ -37,10 +37,10 @@ class VerifiedIrp(Irp):
         "history",
         "looked_at_cancel",
         "marked_at",
+        "protocol",
         "reached",
         "routine_at",
         "sent",
-        "sent_status",
     )
 
     verifier: Verifier
@@ -65,9 +65,8 @@ class VerifiedIrp(Irp):
         """Locations that it has passed on its way up."""
         self.forwarded: dict[int, Any] = {}
         """Location -> what call_driver returned to the driver of that location."""
-        self.arrived_with: dict[int, int] = {}
-        """Location -> the status that was in it when it arrived there."""
-        self.sent_status: int = 0
+        self.protocol: Protocol | None = None
+        """What is noted of a Plug and Play, power or system control request."""
         self.ended_with: Any = None
         """The status with which it was completed last."""
         self.looked_at_cancel = True

@@ -18,15 +18,14 @@ from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpEvent, IrpState
 from hilbridge.model.mdl import Mdl, MdlBuffer
 from hilbridge.model.status import STATUS_PENDING, NtStatus
-from hilbridge.observe.verifier import devices, down, up
+from hilbridge.observe.verifier import devices, down, protocol, up
 from hilbridge.observe.verifier.forced import Forced
 from hilbridge.observe.verifier.irp import VerifiedIrp
 from hilbridge.observe.verifier.kernel import VerifiedKernel
-from hilbridge.observe.verifier.watch import Running, Verifier, place_of_routine
+from hilbridge.observe.verifier.protocol import PROTOCOL
+from hilbridge.observe.verifier.watch import OWN_DRIVER, Running, Verifier, place_of_routine
 
 ExtensionT = TypeVar("ExtensionT")
-_OWN_DRIVER = "rootbus"
-"""The bridge's own driver, whose devices are never refused."""
 
 
 class VerifiedIoManager(IoManager):
@@ -68,7 +67,8 @@ class VerifiedIoManager(IoManager):
             noted.discard(location)
         irp.forwarded.pop(location, None)
         irp.reached = irp.at = location
-        irp.arrived_with[location] = int(irp.io_status.status)
+        if major in PROTOCOL:
+            protocol.arrived(irp, location)
         irp.note("sent to", device.driver_object.name, 2)
         event = irp.user_event
         event_was_set = first and event is not None and event.signaled
@@ -119,7 +119,7 @@ class VerifiedIoManager(IoManager):
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
         verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
-        irql, pending = processor.irql, irp.pending_returned
+        irql, pending, came = processor.irql, irp.pending_returned, int(irp.io_status.status)
         with verifier.entered("completion", device, irp) as held:
             went_on = super()._offer(irp, location, routine, context)
         place = place_of_routine(routine)
@@ -128,6 +128,8 @@ class VerifiedIoManager(IoManager):
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
             irp.at = location
+            if irp.protocol is not None:
+                irp.protocol.came_back[location] = came
         blamed = device or maker_of(irp)
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql
@@ -209,7 +211,7 @@ class VerifiedIoManager(IoManager):
         exclusive: bool = False,
     ) -> DeviceObject[ExtensionT]:
         """IoCreateDevice."""
-        if driver.name != _OWN_DRIVER:
+        if driver.name != OWN_DRIVER:
             self.forced.refuse("a device")
         return super().create_device(driver, extension, name, device_type, characteristics, exclusive=exclusive)
 

@@ -10,24 +10,16 @@ from hilbridge.model.codes import (
     DO_BUFFERED_IO,
     SL_PENDING_RETURNED,
     IrpMajor,
-    PnpMinor,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import Irp
 from hilbridge.model.irp_life import IrpState
-from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.model.status import STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier import protocol
 from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.protocol import PROTOCOL
 from hilbridge.observe.verifier.watch import Verifier, is_below
 
-_MAY_NOT_FAIL = frozenset(
-    {
-        PnpMinor.STOP_DEVICE,
-        PnpMinor.CANCEL_STOP_DEVICE,
-        PnpMinor.CANCEL_REMOVE_DEVICE,
-        PnpMinor.SURPRISE_REMOVAL,
-    }
-)
-_NT_FAILURE = 0x8000_0000
 _NT_ERROR = 0xC000_0000
 _MINUS_ONE = 0xFFFF_FFFF
 
@@ -57,10 +49,8 @@ def completing(verifier: Verifier, irp: Any, irql: int) -> None:
         report("SpinLockSafe", irp=irp, details=f"{len(held)} held")
     if has_it is not None:
         _information(verifier, irp, has_it)
-        if has_it.lower_device is not None and irp.reached >= irp.current_location:
-            _by_the_wrong_driver(verifier, irp, has_it)
-        if irp.stack[irp.current_location - 1].major_function == IrpMajor.PNP:
-            _may_not_fail(verifier, irp)
+        if irp.stack[irp.current_location - 1].major_function in PROTOCOL:
+            protocol.completed(verifier, irp, has_it)
 
 
 def _information(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
@@ -73,36 +63,6 @@ def _information(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]
         room = location.parameters.device_io_control.output_buffer_length
     if room is not None and irp.io_status.information > room and int(irp.io_status.status) < _NT_ERROR:
         verifier.report("InformationTooLarge", irp=irp, details=f"{irp.io_status.information}, with room for {room}")
-
-
-def _by_the_wrong_driver(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
-    """Completed by a driver that is not at the bottom, and that has not passed it down."""
-    location = irp.stack[irp.current_location - 1]
-    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.current_location)
-    if location.major_function == IrpMajor.PNP:
-        if status == STATUS_NOT_SUPPORTED:
-            changed = arrived is not None and arrived != status
-            verifier.report("PnpTurnedIntoNotSupported" if changed else "PnpUntouchedCompleted", irp=irp, device=device)
-        elif status < _NT_FAILURE:
-            verifier.report("PnpIrpCompletion", irp=irp, device=device)
-    elif location.major_function == IrpMajor.POWER:
-        if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
-            verifier.report("PowerIrpCompletion", irp=irp, device=device)
-    elif location.major_function == IrpMajor.SYSTEM_CONTROL:
-        provider = getattr(location.parameters, "provider_id", None)
-        if provider is not device:
-            verifier.report("WmiForward", irp=irp, device=device)
-
-
-def _may_not_fail(verifier: Verifier, irp: VerifiedIrp) -> None:
-    location = irp.stack[irp.current_location - 1]
-    status = int(irp.io_status.status)
-    if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
-        return
-    if location.minor_function == PnpMinor.REMOVE_DEVICE:
-        verifier.report("RemoveFailed", irp=irp, details=str(irp.io_status.status))
-    elif location.minor_function in _MAY_NOT_FAIL:
-        verifier.report("MayNotFail", irp=irp, details=str(irp.io_status.status))
 
 
 def offered(

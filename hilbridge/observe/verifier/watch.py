@@ -43,6 +43,8 @@ class _ThreadLocal(threading.local):
 
 RECENT = 20
 """IRPs whose histories are kept for a crash dump."""
+OWN_DRIVER = "rootbus"
+"""The bridge's own driver, whose devices are never refused."""
 MOST_FINDINGS = 1000
 """Findings that are kept. The same rule of the same driver on the same line is kept once."""
 
