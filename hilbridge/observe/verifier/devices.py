@@ -69,4 +69,5 @@ def unloaded(verifier: Verifier, driver: DriverObject) -> None:
     for device in driver.devices:
         if not device.delete_pending:
             rule = "WmiRegisteredAtUnload" if device.io.wmi_registered(device) else "DeviceLeftAtUnload"
-            verifier.report(rule, device=device, place=place_of_routine(driver.driver_unload))
+            place = place_of_routine(driver.driver_unload)
+            verifier.report(rule, device=device, driver=driver.name, place=place)

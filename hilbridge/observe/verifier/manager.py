@@ -23,6 +23,7 @@ from hilbridge.observe.verifier.forced import Forced
 from hilbridge.observe.verifier.irp import VerifiedIrp
 from hilbridge.observe.verifier.kernel import VerifiedKernel
 from hilbridge.observe.verifier.protocol import PROTOCOL
+from hilbridge.observe.verifier.relations import Relations
 from hilbridge.observe.verifier.watch import OWN_DRIVER, Running, Verifier, place_of_routine
 
 ExtensionT = TypeVar("ExtensionT")
@@ -36,6 +37,7 @@ class VerifiedIoManager(IoManager):
         if not isinstance(ke, VerifiedKernel):
             raise UsageFault("the verifier needs both classes: use Bridge(verify=True)")
         self.verifier: Verifier = ke.verifier
+        self.verifier.relations = Relations(ke.verifier)
         self.fast_io = ke.options.fast_io
         self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": ke.verifier})
         self.forced = Forced(ke.options)
@@ -101,6 +103,8 @@ class VerifiedIoManager(IoManager):
                 irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
                 irp.ended_with = irp.io_status.status
             irp.note("completed with", str(irp.io_status.status), 2)
+            if irp.protocol is not None:
+                self.verifier.relations.told(irp)
             if irp.id in self._put_off:
                 irp.take_completion_token()  # completed a second time while the first is still to come
                 irp.broken(IrpEvent.COMPLETE)
@@ -124,7 +128,12 @@ class VerifiedIoManager(IoManager):
             went_on = super()._offer(irp, location, routine, context)
         place = place_of_routine(routine)
         up.offered(verifier, device, irp, location, pending and went_on, place)
-        if isinstance(irp, VerifiedIrp) and not went_on:
+        if not isinstance(irp, VerifiedIrp):
+            return went_on
+        if went_on:
+            if irp.protocol is not None:
+                verifier.relations.told(irp)
+        else:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
             irp.at = location
@@ -225,6 +234,7 @@ class VerifiedIoManager(IoManager):
         devices.in_surprise_removal(self.verifier, "PnpSurpriseRemove", device)
         if self.wmi_registered(device):
             self.verifier.report("WmiRegisteredAtDelete", device=device)
+        self.verifier.relations.deleted(device)
         super().delete_device(device)
 
     def driver_unloaded(self, driver: DriverObject) -> None:

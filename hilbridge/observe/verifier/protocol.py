@@ -127,6 +127,8 @@ def passed_down(
     notes = irp.protocol
     if notes is None or major == IrpMajor.SYSTEM_CONTROL:
         return
+    if isinstance(arm, QueryDeviceRelationsParameters):
+        verifier.relations.answer(irp, arm, caller)
     status = int(irp.io_status.status)
     came, information = notes.arrived.get(irp.reached, (status, irp.io_status.information))
     pnp = major == IrpMajor.PNP
@@ -192,6 +194,8 @@ def _pnp(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any], locati
     def report(name: str) -> None:
         verifier.report(name, irp=irp, device=device, details=words)
 
+    relations = verifier.relations
+    relations.answer(irp, location.parameters, device)
     fails = _failed(status)
     if fails and not (back and came == status):
         if minor == PnpMinor.REMOVE_DEVICE:
@@ -199,6 +203,7 @@ def _pnp(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any], locati
         elif minor in _MAY_NOT_FAIL:
             report("MayNotFail")
     if device.lower_device is None and not back:
+        relations.answered_by_pdo(irp, location.parameters, device)
         if minor not in _PNP and came is not None:
             if status != came:
                 report("PnpStatusChanged")

@@ -20,6 +20,7 @@ from hilbridge.observe.verifier.rules import RULES, rule_of
 if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.model.device import DeviceObject
+    from hilbridge.observe.verifier.relations import Relations
 
 
 class Running(NamedTuple):
@@ -51,6 +52,9 @@ MOST_FINDINGS = 1000
 
 class Verifier:
     """The findings of one bridge."""
+
+    relations: Relations
+    """What its bus drivers have said. The I/O manager puts it here."""
 
     def __init__(self, ke: Kernel) -> None:
         self._ke = ke

@@ -6,11 +6,20 @@ import pytest
 
 from hilbridge.observe.verifier.rule import Severity
 from hilbridge.observe.verifier.rules import BY_NUMBER, RULES, THEMES, rule_of
-from tests.observe.verifier import device_cases, down_cases, kernel_cases, mdl_cases, pnp_cases, power_cases, up_cases
+from tests.observe.verifier import (
+    device_cases,
+    down_cases,
+    kernel_cases,
+    mdl_cases,
+    pnp_cases,
+    power_cases,
+    relation_cases,
+    up_cases,
+)
 from tests.observe.verifier.stage import CASES, Stage
 
 ALL = sorted({*RULES, *CASES})
-MODULES = (down_cases, up_cases, pnp_cases, power_cases, device_cases, kernel_cases, mdl_cases)
+MODULES = (down_cases, up_cases, pnp_cases, power_cases, relation_cases, device_cases, kernel_cases, mdl_cases)
 """Imported for what they register."""
 
 
