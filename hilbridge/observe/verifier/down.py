@@ -99,6 +99,8 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     if irp.cancel_routine is not None:
         report("ForwardedWithCancelRoutine", irp=irp)
     caller = verifier.caller()
+    if irp.refused is not None and irp.refused is caller:
+        report("RemoveLockRefused", irp=irp)
     location = irp.current_location
     skipped = irp.at == location - 1
     here = irp.stack[location - 1] if location <= irp.stack_count else there
@@ -143,14 +145,17 @@ def after(
     if status.__class__ is not NtStatus:
         if status in (_NEVER_A_STATUS, -1):
             report("UninitializedReturn")
-        return  # the I/O manager says what it thinks of that
+        elif status is not irp.forwarded.get(location):  # and not what the driver below has returned
+            report("SuspiciousReturn", details=f"it returned {status!r}")
+        return
     if status == _NEVER_A_STATUS:
         report("UninitializedReturn")
     marked = location in irp.marked_at
     passed_down = irp.forwarded.get(location)
     if status == STATUS_PENDING:
         if not marked and (passed_down is None or passed_down != STATUS_PENDING):
-            report("MarkIrpPending2")
+            done = location in irp.completed_at and passed_down is None
+            report("PendedCompletedRequest" if done else "MarkIrpPending2")
         elif event_was_set and irp.stack_count == location:
             report("SignaledEvent")
         if marked and irp.cancel_routine is not None and not irp.looked_at_cancel:

@@ -14,6 +14,7 @@ from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, HilbridgeError
 from hilbridge.observe.verifier.options import Verify
+from hilbridge.observe.verifier.remlocks import VerifiedRemoveLock
 from hilbridge.observe.verifier.watch import Verifier
 
 
@@ -56,6 +57,7 @@ class VerifiedKernel(Kernel):
     """A kernel that checks what drivers do with it."""
 
     options = Verify()
+    remove_lock_class = VerifiedRemoveLock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.verifier = Verifier(self)
@@ -91,6 +93,7 @@ class VerifiedKernel(Kernel):
         irql = self.irql
         if irql > DISPATCH_LEVEL:
             self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {irql}")
+        self.verifier.me().signaled.append(event)
         return super().set_event(event)
 
     def run_dpc(self, dpc: Kdpc) -> None:

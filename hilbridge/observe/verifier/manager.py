@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from hilbridge.iomgr.base import maker_of
 from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel import culprit
+from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
@@ -18,7 +19,7 @@ from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpEvent, IrpState
 from hilbridge.model.mdl import Mdl, MdlBuffer
 from hilbridge.model.status import STATUS_PENDING, NtStatus
-from hilbridge.observe.verifier import devices, down, protocol, up
+from hilbridge.observe.verifier import devices, down, protocol, remlocks, up
 from hilbridge.observe.verifier.forced import Forced
 from hilbridge.observe.verifier.irp import VerifiedIrp
 from hilbridge.observe.verifier.kernel import VerifiedKernel
@@ -74,23 +75,42 @@ class VerifiedIoManager(IoManager):
         irp.note("sent to", device.driver_object.name, 2)
         event = irp.user_event
         event_was_set = first and event is not None and event.signaled
-        held = len(verifier.locks())
-        running = verifier.running()  # as `Verifier.entered` does, spelled out: this is on every request's way
-        running.append(Running("dispatch", device, irp, major, minor, held))
+        regions = processor.critical_regions
+        me = verifier.me()  # as `Verifier.entered` does, spelled out: this is on every request's way
+        held, running = len(me.locks), me.running
+        over = Running("dispatch", device, irp, major, minor, held)
+        running.append(over)
         try:
             status = super().call_driver(device, irp)
         finally:
             running.pop()
+            if me.holds or me.completed or me.unwaited:
+                verifier.routine_over(me, over)
         down.after(verifier, device, irp, location, status, event_was_set)
+        if irp.holds:
+            place = place_of_routine(device.driver_object.major_function[major])
+            remlocks.dispatched(verifier, irp, location, device, place)
         irp.forwarded[forwarded_from] = status
         if major == IrpMajor.PNP and minor == PnpMinor.REMOVE_DEVICE:
             devices.removed(verifier, device)
-        if len(verifier.locks()) > held:
-            routine = device.driver_object.major_function[major]
-            verifier.report("SpinLockHeldAtReturn", device=device, irp=irp, place=place_of_routine(routine))
+        if len(me.locks) > held or processor.critical_regions != regions:
+            self._left_behind(device, irp, major, len(me.locks) > held, regions)
+        if first and event is not None and running and status == STATUS_PENDING:
+            me.unwaited.append((len(running), irp, running[-1].device, culprit.find(sys._getframe()).place))
         if first and irp.user_request is not None and status == STATUS_PENDING and self.forced.cancels():
             self.cancel_irp(irp)
         return status
+
+    def _left_behind(self, device: DeviceObject[Any], irp: Irp, major: int, locked: bool, regions: int) -> None:
+        """What a dispatch routine has left of its thread."""
+        processor = self.ke.current()
+        was, processor.critical_regions = processor.critical_regions, regions
+        place = place_of_routine(device.driver_object.major_function[major])
+        if was != regions:
+            words = f"the depth was {regions}, and is {was}"
+            self.verifier.report("CriticalRegionAtReturn", device=device, irp=irp, place=place, details=words)
+        if locked:
+            self.verifier.report("SpinLockHeldAtReturn", device=device, irp=irp, place=place)
 
     # -- up ----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +125,8 @@ class VerifiedIoManager(IoManager):
             irp.note("completed with", str(irp.io_status.status), 2)
             if irp.protocol is not None:
                 self.verifier.relations.told(irp)
+            if irp.holds:
+                remlocks.completes(self.verifier, irp)
             if irp.id in self._put_off:
                 irp.take_completion_token()  # completed a second time while the first is still to come
                 irp.broken(IrpEvent.COMPLETE)
@@ -124,15 +146,25 @@ class VerifiedIoManager(IoManager):
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
         verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
         irql, pending, came = processor.irql, irp.pending_returned, int(irp.io_status.status)
-        with verifier.entered("completion", device, irp) as held:
-            went_on = super()._offer(irp, location, routine, context)
+        me, marks = verifier.me(), getattr(irp, "marks", 0)
+        outer, me.signaled = me.signaled, []
+        try:
+            with verifier.entered("completion", device, irp) as held:
+                went_on = super()._offer(irp, location, routine, context)
+        finally:
+            signaled, me.signaled = me.signaled, outer
         place = place_of_routine(routine)
         up.offered(verifier, device, irp, location, pending and went_on, place)
         if not isinstance(irp, VerifiedIrp):
             return went_on
+        if isinstance(context, Kevent):
+            notes = any(event is context for event in signaled), irp.marks > marks, pending and not went_on
+            up.with_event(verifier, device or maker_of(irp), irp, context, notes, place)
         if went_on:
             if irp.protocol is not None:
                 verifier.relations.told(irp)
+            if irp.holds:
+                remlocks.went_on(verifier, irp, device, place)
         else:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
@@ -160,6 +192,14 @@ class VerifiedIoManager(IoManager):
         """Call StartIo."""
         with self.verifier.entered("StartIo", device, irp):
             super().call_start_io(device, irp)
+
+    def start_packet(
+        self, device: DeviceObject[Any], irp: Irp, key: int | None = None, cancel: CancelRoutine | None = None
+    ) -> None:
+        """IoStartPacket."""
+        if isinstance(irp, VerifiedIrp) and irp.current_location not in irp.marked_at:
+            self.verifier.report("MarkingQueuedIrps", irp=irp, device=device)
+        super().start_packet(device, irp, key, cancel)
 
     def start_next_packet(self, device: DeviceObject[Any], *, cancelable: bool = False) -> None:
         """IoStartNextPacket."""
@@ -226,7 +266,9 @@ class VerifiedIoManager(IoManager):
 
     def detach_device(self, lower: DeviceObject[Any]) -> None:
         """IoDetachDevice."""
-        devices.in_surprise_removal(self.verifier, "SurpriseDetach", lower.attached_device or lower)
+        upper = lower.attached_device or lower
+        devices.in_surprise_removal(self.verifier, "SurpriseDetach", upper)
+        remlocks.detaches(self.verifier, upper)
         super().detach_device(lower)
 
     def delete_device(self, device: DeviceObject[Any]) -> None:

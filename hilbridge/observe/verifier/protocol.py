@@ -27,6 +27,7 @@ from hilbridge.model.parameters import (
     WmiParameters,
 )
 from hilbridge.model.status import STATUS_NOT_SUPPORTED
+from hilbridge.observe.verifier import remlocks
 from hilbridge.observe.verifier.watch import OWN_DRIVER, Verifier
 
 if TYPE_CHECKING:
@@ -127,11 +128,13 @@ def passed_down(
     notes = irp.protocol
     if notes is None or major == IrpMajor.SYSTEM_CONTROL:
         return
+    pnp = major == IrpMajor.PNP
     if isinstance(arm, QueryDeviceRelationsParameters):
         verifier.relations.answer(irp, arm, caller)
+    if pnp:
+        remlocks.goes_down(verifier, irp, caller, minor)
     status = int(irp.io_status.status)
     came, information = notes.arrived.get(irp.reached, (status, irp.io_status.information))
-    pnp = major == IrpMajor.PNP
     what = f"IRP_MN {minor:#x} with {irp.io_status.status}, and it came with {came:#010x}"
     unknown = minor not in (_PNP if pnp else _POWER)
     if status >= NT_FAILURE and status not in (_NOT_SUPPORTED, came):
@@ -266,3 +269,17 @@ def _goes_up(arm: object) -> bool:
     if not isinstance(arm, PowerParameters):
         return False
     return arm.state == (DevicePowerState.D0 if arm.type == PowerStateType.DEVICE else SystemPowerState.WORKING)
+
+
+def mark_rule(location: IoStackLocation) -> str:
+    """The rule that is broken by who marks such a request pending when he has passed it down already."""
+    major, minor, arm = location.major_function, location.minor_function, location.parameters
+    if major == IrpMajor.PNP and minor == PnpMinor.START_DEVICE:
+        return "MarkStartDevice"
+    if major == IrpMajor.PNP and minor == PnpMinor.QUERY_DEVICE_RELATIONS:
+        return "MarkQueryRelations"
+    if major != IrpMajor.POWER:
+        return "MarkedWhilePendingBelow"
+    if minor != PowerMinor.SET_POWER or not isinstance(arm, PowerParameters) or arm.type != PowerStateType.SYSTEM:
+        return "MarkPower"
+    return "MarkDevicePower" if _goes_up(arm) else "MarkPowerDown"

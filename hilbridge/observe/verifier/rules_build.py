@@ -49,4 +49,28 @@ BUILD_RULES: tuple[Rule, ...] = (
         "the driver was unloaded, and an IRP that it had allocated was never freed",
         "free_irp for each allocate_irp, also on the way out after an error",
     ),
+    Rule(
+        "IoBuildDeviceControlWait",
+        0xC4,
+        None,
+        N,
+        "a control request that the driver has built is still under way when its routine returns",
+        "wait for its event if call_driver returns STATUS_PENDING; call_and_wait does both",
+    ),
+    Rule(
+        "IoBuildSynchronousFsdRequestWait",
+        0xC4,
+        None,
+        N,
+        "a synchronous request that the driver has built is still under way when its routine returns",
+        "wait for its event if call_driver returns STATUS_PENDING; call_and_wait does both",
+    ),
+    Rule(
+        "IoBuildFsdComplete",
+        0xC4,
+        None,
+        F,
+        "a driver completed an IRP that it has made itself",
+        "free it or reuse it when its completion routine has kept it",
+    ),
 )

@@ -95,4 +95,20 @@ COMPLETION_RULES: tuple[Rule, ...] = (
         "an IRP was completed with a status that is no NtStatus",
         "irp.io_status.status is one of STATUS_*, or an NtStatus of your own",
     ),
+    Rule(
+        "CompletionEventChecking",
+        0xC4,
+        None,
+        N,
+        "a completion routine set the event that is its context, and marked the IRP pending",
+        "who waits for the IRP returns its status: so it is not pending",
+    ),
+    Rule(
+        "SignalEventInCompletion",
+        0xC4,
+        None,
+        N,
+        "a completion routine kept an IRP that had been pended, and did not set the event with which somebody waits for it",
+        "ke.set_event(context) on every way out: the wait does not end otherwise",
+    ),
 )

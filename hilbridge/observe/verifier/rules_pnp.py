@@ -175,4 +175,20 @@ PNP_RULES: tuple[Rule, ...] = (
         "START_DEVICE had failed below, and was completed with success",
         "keep the status that came from below: the device has not been started",
     ),
+    Rule(
+        "MarkStartDevice",
+        0xC4,
+        None,
+        N,
+        "START_DEVICE was marked pending after it had been passed down",
+        "mark_pending() comes before call_driver",
+    ),
+    Rule(
+        "MarkQueryRelations",
+        0xC4,
+        None,
+        N,
+        "QUERY_DEVICE_RELATIONS was marked pending after it had been passed down",
+        "mark_pending() comes before call_driver",
+    ),
 )

@@ -79,4 +79,28 @@ POWER_RULES: tuple[Rule, ...] = (
         "a function or filter driver failed SET_POWER to a state with less power",
         "refuse QUERY_POWER, if you may; SET_POWER cannot be refused",
     ),
+    Rule(
+        "MarkPower",
+        0xC4,
+        None,
+        N,
+        "a power IRP was marked pending after it had been passed down",
+        "mark_pending() comes before call_driver",
+    ),
+    Rule(
+        "MarkPowerDown",
+        0xC4,
+        None,
+        N,
+        "SET_POWER to a sleeping state of the system was marked pending after it had been passed down",
+        "mark_pending() comes before call_driver",
+    ),
+    Rule(
+        "MarkDevicePower",
+        0xC4,
+        None,
+        N,
+        "SET_POWER to the working state of the system was marked pending after it had been passed down",
+        "mark_pending() comes before call_driver",
+    ),
 )

@@ -59,4 +59,12 @@ QUEUE_RULES: tuple[Rule, ...] = (
     Rule(
         "StartNextPacketIrql", 0x08, None, F, "start_next_packet was not called at DISPATCH_LEVEL", "call it from a DPC"
     ),
+    Rule(
+        "MarkingQueuedIrps",
+        0xC4,
+        None,
+        N,
+        "an IRP was queued with start_packet before it was marked pending",
+        "mark_pending() first: StartIo may have completed it when start_packet returns",
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hilbridge.iomgr.base import holder_of
+from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
     DISPATCH_LEVEL,
     DO_BUFFERED_IO,
@@ -12,7 +13,7 @@ from hilbridge.model.codes import (
     IrpMajor,
 )
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.irp import Irp
+from hilbridge.model.irp import Irp, IrpOrigin
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier import protocol
@@ -44,6 +45,8 @@ def completing(verifier: Verifier, irp: Any, irql: int) -> None:
     caller = verifier.caller()
     if irp.state == IrpState.PENDING and is_below(has_it, caller) and verifier.running()[-1].kind != "completion":
         report("CompletedWhilePendingBelow", irp=irp, device=caller, details=f"{has_it!r} has it")
+    if has_it is None and irp.sent and irp.origin in (IrpOrigin.ALLOCATED, IrpOrigin.ASYNCHRONOUS):
+        report("IoBuildFsdComplete", irp=irp)
     held = verifier.held_here()
     if held:
         report("SpinLockSafe", irp=irp, details=f"{len(held)} held")
@@ -71,3 +74,23 @@ def offered(
     """A completion routine has returned, and has let the IRP go on. `pending`: what it has seen in ``pending_returned``."""
     if pending and location <= irp.stack_count and not irp.stack[location - 1].control & SL_PENDING_RETURNED:
         verifier.report("PendingNotPropagated", irp=irp, device=device, place=place)
+
+
+def with_event(
+    verifier: Verifier,
+    device: DeviceObject[Any] | None,
+    irp: Irp,
+    event: Kevent,
+    notes: tuple[bool, bool, bool],
+    place: str | None,
+) -> None:
+    """A completion routine whose context is an event has returned: somebody waits for the IRP with it, and goes on after it.
+
+    `notes`: whether it has set the event, whether it has marked the IRP pending, and whether it has kept an IRP that had been
+    pended below.
+    """
+    was_set, marked, kept = notes
+    if was_set and marked:
+        verifier.report("CompletionEventChecking", irp=irp, device=device, place=place)
+    elif kept and not was_set and not event.signaled and event.waited_for:
+        verifier.report("SignalEventInCompletion", irp=irp, device=device, place=place)

@@ -9,17 +9,32 @@ from hilbridge.observe.verifier.rules import BY_NUMBER, RULES, THEMES, rule_of
 from tests.observe.verifier import (
     device_cases,
     down_cases,
+    event_cases,
     kernel_cases,
+    mark_cases,
     mdl_cases,
     pnp_cases,
     power_cases,
     relation_cases,
+    remlock_cases,
     up_cases,
 )
 from tests.observe.verifier.stage import CASES, Stage
 
 ALL = sorted({*RULES, *CASES})
-MODULES = (down_cases, up_cases, pnp_cases, power_cases, relation_cases, device_cases, kernel_cases, mdl_cases)
+MODULES = (
+    down_cases,
+    up_cases,
+    mark_cases,
+    event_cases,
+    pnp_cases,
+    power_cases,
+    relation_cases,
+    device_cases,
+    remlock_cases,
+    kernel_cases,
+    mdl_cases,
+)
 """Imported for what they register."""
 
 
