@@ -71,7 +71,7 @@ class VerifiedIoManager(IoManager):
         irp.forwarded.pop(location, None)
         irp.reached = irp.at = location
         if major in PROTOCOL:
-            protocol.arrived(irp, location)
+            protocol.arrived(irp, location, device)
         irp.note("sent to", device.driver_object.name, 2)
         event = irp.user_event
         event_was_set = first and event is not None and event.signaled

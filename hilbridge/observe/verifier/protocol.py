@@ -96,12 +96,19 @@ class Protocol:
         """The status with which it had come back there when a completion routine kept it."""
 
 
-def arrived(irp: VerifiedIrp, location: int) -> None:
+def arrived(irp: VerifiedIrp, location: int, device: DeviceObject[Any]) -> None:
     """The request is about to be handed to the driver of that location."""
     notes = irp.protocol
     if notes is None:
         notes = irp.protocol = Protocol()
     notes.arrived[location] = int(irp.io_status.status), irp.io_status.information
+    if location == irp.stack_count:
+        there = irp.stack[location - 1]
+        if there.major_function == IrpMajor.PNP and there.minor_function in (
+            PnpMinor.SURPRISE_REMOVAL,
+            PnpMinor.REMOVE_DEVICE,
+        ):
+            irp.verifier.relations.goes(device)
 
 
 def first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:

@@ -78,6 +78,10 @@ class Relations:
         if int(irp.io_status.status) < NT_FAILURE and isinstance(answer, list):
             self._reported[bus.bottom] = tuple(answer)
 
+    def goes(self, bus: DeviceObject[Any]) -> None:
+        """A bus is told that it has gone, or is to go: with it goes what it has reported, and a PDO may know that."""
+        self._reported.pop(bus.bottom, None)
+
     def deleted(self, device: DeviceObject[Any]) -> None:
         """A device is being deleted. Of a PDO: in its own REMOVE_DEVICE only if it is not there any more."""
         self._reported.pop(device, None)

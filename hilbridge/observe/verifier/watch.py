@@ -101,6 +101,7 @@ class Verifier:
             {"id": f"IRP 0x{irp_id:04X}", "history": [describe_moment(moment) for moment in list(history)]}
             for irp_id, history in list(self._recent)
         ]
+
     def me(self) -> ThreadNotes:
         """What is known of the calling thread."""
         return self._local.notes

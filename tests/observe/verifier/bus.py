@@ -37,10 +37,11 @@ class TinyBus(TinyDriver):
 
     def add_device(self, driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
         status = super().add_device(driver, physical)
-        for _ in range(self.count):
+        for number in range(self.count):
             child = driver.io.create_device(driver, Extension(), None, FILE_DEVICE_BUS_EXTENDER)
             child.flags |= DO_BUS_ENUMERATED_DEVICE
             child.flags &= ~DO_DEVICE_INITIALIZING
+            child.extension.notes.append(number)
             self.children.append(child)
         self.reported = list(self.children)
         return status
