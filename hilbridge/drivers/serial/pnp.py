@@ -24,7 +24,12 @@ from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import DeviceGone, HilbridgeError
 from hilbridge.model.hardware import SerialResources
 from hilbridge.model.irp import Irp
-from hilbridge.model.status import STATUS_SUCCESS, NtStatus
+from hilbridge.model.status import (
+    STATUS_DEVICE_CONFIGURATION_ERROR,
+    STATUS_NOT_SUPPORTED,
+    STATUS_SUCCESS,
+    NtStatus,
+)
 
 
 def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
@@ -89,7 +94,8 @@ def _start(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         extension.interrupt = device.io.connect_interrupt(device, isr, extension, resources.vector)
     except HilbridgeError as error:
         device.io.write_error_log_entry(irp, error)
-        return error.status
+        # To fail a request of Plug and Play with STATUS_NOT_SUPPORTED would say that nobody knows it.
+        return STATUS_DEVICE_CONFIGURATION_ERROR if error.status == STATUS_NOT_SUPPORTED else error.status
     with extension.lock:
         extension.watch_receiver()
         extension.set_interrupts()

@@ -6,7 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import (
+    APC_LEVEL,
     DISPATCH_LEVEL,
+    FO_CLEANUP_COMPLETE,
+    FO_FILE_OPEN_CANCELLED,
     SL_PENDING_RETURNED,
     IrpMajor,
     PnpMinor,
@@ -66,12 +69,12 @@ def before(verifier: Verifier, device: Any, irp: Any, irql: int) -> None:
     if irql == DISPATCH_LEVEL and there.major_function not in _ANY_IRQL:
         report("ForwardedAtBadIrql", irp=irp, details=f"IRP_MJ_{IrpMajor(there.major_function).name}")
     if irp.current_location == irp.stack_count + 1 and not irp.sent:
-        _first_time(verifier, irp, there)
+        _first_time(verifier, irp, there, irql)
     else:
         _on_its_way(verifier, device, irp, there)
 
 
-def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:
+def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation, irql: int) -> None:
     """Sent by who has made it."""
     major = there.major_function
     if not verifier.running():
@@ -83,6 +86,11 @@ def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) ->
         verifier.report("SystemReservedIrp", irp=irp, details=f"IRP_MN_{PnpMinor(there.minor_function).name}")
     if major in PROTOCOL:
         protocol.first_time(verifier, irp, there)
+    if irql >= APC_LEVEL and irp.user_event is not None and irp.origin == IrpOrigin.SYNCHRONOUS:
+        verifier.report("SynchronousAtApc", irp=irp, details=f"at IRQL {irql}")
+    file = there.file_object
+    if major == IrpMajor.CREATE and file is not None and file.flags & (FO_CLEANUP_COMPLETE | FO_FILE_OPEN_CANCELLED):
+        verifier.report("CreateWithClosedFile", irp=irp, details=f"{file!r}")
     if (
         irp.user_request is None
         and irp.user_event is None

@@ -13,6 +13,7 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, HilbridgeError
+from hilbridge.observe.verifier import irql
 from hilbridge.observe.verifier.options import Verify
 from hilbridge.observe.verifier.remlocks import VerifiedRemoveLock
 from hilbridge.observe.verifier.watch import Verifier
@@ -53,6 +54,7 @@ class VerifiedSpinLock(SpinLock):
     __exit__ = release
 
 
+@irql.limited(irql.KE_LIMITS)
 class VerifiedKernel(Kernel):
     """A kernel that checks what drivers do with it."""
 
@@ -90,9 +92,9 @@ class VerifiedKernel(Kernel):
 
     def set_event(self, event: Kevent) -> bool:
         """KeSetEvent."""
-        irql = self.irql
-        if irql > DISPATCH_LEVEL:
-            self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {irql}")
+        level = self.irql
+        if level > DISPATCH_LEVEL:
+            self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {level}")
         self.verifier.me().signaled.append(event)
         return super().set_event(event)
 

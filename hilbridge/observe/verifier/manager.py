@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from hilbridge.iomgr.base import maker_of
 from hilbridge.iomgr.manager import IoManager
+from hilbridge.iomgr.workitem import WorkItem, WorkRoutine
 from hilbridge.kernel import culprit
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.model.codes import DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IrpMajor, PnpMinor
+from hilbridge.kernel.processor import Processor
+from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import UsageFault
+from hilbridge.model.file import FileObject
 from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpEvent, IrpState
-from hilbridge.model.mdl import Mdl, MdlBuffer
 from hilbridge.model.status import STATUS_PENDING, NtStatus
 from hilbridge.observe.verifier import devices, down, protocol, remlocks, up
-from hilbridge.observe.verifier.forced import Forced
+from hilbridge.observe.verifier.calls import VerifiedCalls
 from hilbridge.observe.verifier.irp import VerifiedIrp
-from hilbridge.observe.verifier.kernel import VerifiedKernel
 from hilbridge.observe.verifier.protocol import PROTOCOL
-from hilbridge.observe.verifier.relations import Relations
-from hilbridge.observe.verifier.watch import OWN_DRIVER, Running, Verifier, place_of_routine
-
-ExtensionT = TypeVar("ExtensionT")
+from hilbridge.observe.verifier.watch import Running, place_of_routine
 
 
-class VerifiedIoManager(IoManager):
+class VerifiedIoManager(VerifiedCalls):
     """Checks what drivers do with IRPs and devices."""
 
     def __init__(self, ke: Kernel) -> None:
         super().__init__(ke)
-        if not isinstance(ke, VerifiedKernel):
-            raise UsageFault("the verifier needs both classes: use Bridge(verify=True)")
-        self.verifier: Verifier = ke.verifier
-        self.verifier.relations = Relations(ke.verifier)
-        self.fast_io = ke.options.fast_io
-        self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": ke.verifier})
-        self.forced = Forced(ke.options)
+        self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": self.verifier})
         self._put_off: set[int] = set()
-        self._allocated: dict[int, tuple[DriverObject, Irp, str | None]] = {}
-        self._mdls: dict[Mdl, str | None] = {}
 
     # -- down --------------------------------------------------------------------------------------------------------
 
@@ -181,6 +170,45 @@ class VerifiedIoManager(IoManager):
             verifier.report("SpinLockHeldAtReturn", device=blamed, irp=irp, place=place)
         return went_on
 
+    # -- fast I/O ----------------------------------------------------------------------------------------------------
+
+    def fast_read(
+        self,
+        processor: Processor,
+        file: FileObject,
+        length: int,
+        minimum: int = 0,
+        terminator: bytes = b"",
+        briefly: bool = True,
+    ) -> bytes | None:
+        """Fast I/O."""
+        irql = processor.irql
+        data = super().fast_read(processor, file, length, minimum, terminator, briefly)
+        if processor.irql != irql:
+            fast = file.device_object.driver_object.fast_io_dispatch
+            self._fast_io_leaks(processor, irql, file, fast and fast.read)
+        return data
+
+    def fast_write(
+        self,
+        file: FileObject,
+        data: bytes | bytearray | memoryview,
+        make_irp: Callable[[bytes | bytearray | memoryview], Irp],
+    ) -> int | Irp | None:
+        """Fast I/O."""
+        processor = self.ke.local.processor or self.ke.current()
+        irql = processor.irql
+        result = super().fast_write(file, data, make_irp)
+        if processor.irql != irql:
+            fast = file.device_object.driver_object.fast_io_dispatch
+            self._fast_io_leaks(processor, irql, file, fast and fast.write)
+        return result
+
+    def _fast_io_leaks(self, processor: Processor, irql: int, file: FileObject, routine: object) -> None:
+        was, processor.irql = processor.irql, irql
+        place = place_of_routine(routine)
+        self.verifier.report("FastIoIrql", device=file.device_object, place=place, details=f"{irql} became {was}")
+
     # -- cancellation and StartIo ------------------------------------------------------------------------------------
 
     def run_cancel_routine(self, device: DeviceObject[Any], irp: Irp, routine: CancelRoutine, irql: int) -> None:
@@ -192,6 +220,10 @@ class VerifiedIoManager(IoManager):
         """Call StartIo."""
         with self.verifier.entered("StartIo", device, irp):
             super().call_start_io(device, irp)
+
+    def _run_work_item(self, item: WorkItem, device: DeviceObject[Any], routine: WorkRoutine, context: Any) -> None:
+        with self.verifier.entered("work item", device):
+            super()._run_work_item(item, device, routine, context)
 
     def start_packet(
         self, device: DeviceObject[Any], irp: Irp, key: int | None = None, cancel: CancelRoutine | None = None
@@ -210,90 +242,3 @@ class VerifiedIoManager(IoManager):
         if held:
             self.verifier.report("SpinLockSafe", device=device, details=f"{len(held)} held")
         super().start_next_packet(device, cancelable=cancelable)
-
-    # -- IRPs of drivers ---------------------------------------------------------------------------------------------
-
-    def allocate_irp(self, stack_size: int) -> Irp:
-        """IoAllocateIrp."""
-        if self.verifier.running():
-            self.forced.refuse("an IRP")
-        irp = super().allocate_irp(stack_size)
-        device = self.verifier.caller()
-        if device is not None:
-            self._allocated[irp.id] = (device.driver_object, irp, culprit.find(sys._getframe(1)).place)
-        return irp
-
-    def free_irp(self, irp: Irp) -> None:
-        """IoFreeIrp."""
-        given: object = irp
-        if not isinstance(given, Irp):
-            self.verifier.report("IoFreeIrp", details=f"got {given!r}")
-        super().free_irp(irp)
-        self._allocated.pop(irp.id, None)
-
-    # -- MDLs of drivers ---------------------------------------------------------------------------------------------
-
-    def allocate_mdl(self, buffer: MdlBuffer) -> Mdl:
-        """IoAllocateMdl."""
-        if self.verifier.running():
-            self.forced.refuse("an MDL")
-        mdl = super().allocate_mdl(buffer)
-        if mdl.device is not None:
-            self._mdls[mdl] = mdl.place
-        return mdl
-
-    def free_mdl(self, mdl: Mdl) -> None:
-        """IoFreeMdl."""
-        super().free_mdl(mdl)
-        self._mdls.pop(mdl, None)
-
-    # -- devices and drivers -----------------------------------------------------------------------------------------
-
-    def create_device(
-        self,
-        driver: DriverObject,
-        extension: ExtensionT,
-        name: str | None = None,
-        device_type: int = FILE_DEVICE_UNKNOWN,
-        characteristics: int = 0,
-        *,
-        exclusive: bool = False,
-    ) -> DeviceObject[ExtensionT]:
-        """IoCreateDevice."""
-        if driver.name != OWN_DRIVER:
-            self.forced.refuse("a device")
-        return super().create_device(driver, extension, name, device_type, characteristics, exclusive=exclusive)
-
-    def detach_device(self, lower: DeviceObject[Any]) -> None:
-        """IoDetachDevice."""
-        upper = lower.attached_device or lower
-        devices.in_surprise_removal(self.verifier, "SurpriseDetach", upper)
-        remlocks.detaches(self.verifier, upper)
-        super().detach_device(lower)
-
-    def delete_device(self, device: DeviceObject[Any]) -> None:
-        """IoDeleteDevice."""
-        devices.in_surprise_removal(self.verifier, "PnpSurpriseRemove", device)
-        if self.wmi_registered(device):
-            self.verifier.report("WmiRegisteredAtDelete", device=device)
-        self.verifier.relations.deleted(device)
-        super().delete_device(device)
-
-    def driver_unloaded(self, driver: DriverObject) -> None:
-        """The unload routine has returned: what is left now is left for ever."""
-        devices.unloaded(self.verifier, driver)
-        for irp_id, (owner, irp, where) in list(self._allocated.items()):
-            if owner is driver:
-                del self._allocated[irp_id]
-                if irp.state != IrpState.FREED:
-                    self.verifier.report("IrpLeaked", irp=irp, driver=driver.name, place=where)
-        for mdl, where in list(self._mdls.items()):
-            if mdl.device is not None and mdl.device.driver_object is driver:
-                del self._mdls[mdl]
-                self.verifier.report("MdlLeaked", device=mdl.device, driver=driver.name, details=repr(mdl), place=where)
-        for timer in self.ke.timers.running():
-            dpc = timer.dpc
-            if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
-                place = place_of_routine(dpc.routine)
-                self.verifier.report("TimerLeftAtUnload", device=dpc.device, driver=driver.name, place=place)
-        super().driver_unloaded(driver)

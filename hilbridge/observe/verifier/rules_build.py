@@ -73,4 +73,28 @@ BUILD_RULES: tuple[Rule, ...] = (
         "a driver completed an IRP that it has made itself",
         "free it or reuse it when its completion routine has kept it",
     ),
+    Rule(
+        "InvalidFsdBuffer",
+        0xC9,
+        0x08,
+        F,
+        "build_asynchronous_fsd_request was given something that is no buffer for this request",
+        "a bytearray for a read; bytes or a bytearray for a write",
+    ),
+    Rule(
+        "InvalidControlBuffer",
+        0xC9,
+        0x09,
+        F,
+        "build_device_io_control_request was given something that is no buffer for this request",
+        "bytes for the input; for the output a bytearray of output_length bytes, or nothing",
+    ),
+    Rule(
+        "CreateWithClosedFile",
+        0xC9,
+        0x0F,
+        F,
+        "IRP_MJ_CREATE was sent for a file that has been closed, or whose opening was cancelled",
+        "open a file of your own with get_device_object_pointer",
+    ),
 )

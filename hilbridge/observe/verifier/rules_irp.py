@@ -209,4 +209,20 @@ IRP_RULES: tuple[Rule, ...] = (
         "a dispatch routine returned in another critical region than it was called in",
         "pair leave_critical_region with enter_critical_region, on every way out",
     ),
+    Rule(
+        "FastIoIrql",
+        0xC9,
+        0x11,
+        F,
+        "a fast I/O routine returned at another IRQL than it was called at",
+        "release every spin lock that you acquire, on every way out",
+    ),
+    Rule(
+        "SynchronousAtApc",
+        0xC9,
+        0x302,
+        N,
+        "a synchronous request was sent at APC_LEVEL or above",
+        "its end is told to the thread by an APC, which cannot come: release the fast mutex or spin lock first",
+    ),
 )

@@ -88,4 +88,48 @@ IRQL_RULES: tuple[Rule, ...] = (
         "a device interrupts without end",
         "quiet the device before you claim its interrupt",
     ),
+    Rule(
+        "IrqlIoPassive1",
+        0xC4,
+        0x0002000A,
+        F,
+        "a request was built above APC_LEVEL that its thread has to wait for",
+        "use allocate_irp, or a work item",
+    ),
+    Rule(
+        "IrqlIoPassive3", 0xC4, 0x0002000C, F, "a device was detached above PASSIVE_LEVEL", "detach it in REMOVE_DEVICE"
+    ),
+    Rule(
+        "IrqlIoPassive5",
+        0xC4,
+        0x0002000E,
+        F,
+        "a routine of the I/O manager that is for PASSIVE_LEVEL was called above it",
+        "call it in a dispatch routine at PASSIVE_LEVEL, or in a work item",
+    ),
+    Rule(
+        "IrqlIoApcLte",
+        0xC4,
+        None,
+        F,
+        "a device was deleted above APC_LEVEL",
+        "delete it in REMOVE_DEVICE, or in the unload routine",
+    ),
+    Rule(
+        "IrqlIoDispatchLte",
+        0xC4,
+        None,
+        F,
+        "a routine of the I/O manager was called above DISPATCH_LEVEL",
+        "queue a DPC in the service routine, and call it there",
+    ),
+    Rule(
+        "IrqlKeDispatchLte",
+        0xC4,
+        0x00020011,
+        F,
+        "a routine of the kernel was called above DISPATCH_LEVEL",
+        "queue a DPC in the service routine, and call it there",
+    ),
+    Rule("FileIoIrql", 0xC9, 0x24A, F, "a file was opened or closed above PASSIVE_LEVEL", "use a work item"),
 )

@@ -191,4 +191,12 @@ PNP_RULES: tuple[Rule, ...] = (
         "QUERY_DEVICE_RELATIONS was marked pending after it had been passed down",
         "mark_pending() comes before call_driver",
     ),
+    Rule(
+        "StartDeviceWait",
+        0xC4,
+        None,
+        N,
+        "a driver connected its interrupt in START_DEVICE before the devices below were started",
+        "forward_and_wait first; your own part comes after it, and then you complete the request",
+    ),
 )

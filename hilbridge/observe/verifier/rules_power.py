@@ -103,4 +103,12 @@ POWER_RULES: tuple[Rule, ...] = (
         "SET_POWER to the working state of the system was marked pending after it had been passed down",
         "mark_pending() comes before call_driver",
     ),
+    Rule(
+        "PowerDispatchWait",
+        0xC4,
+        None,
+        N,
+        "a driver waited for a power IRP that it had passed down",
+        "a completion routine goes on when it comes back: who waits holds up the whole system",
+    ),
 )

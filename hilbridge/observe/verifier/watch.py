@@ -44,7 +44,7 @@ class Running(NamedTuple):
 class ThreadNotes:
     """What is known of one thread."""
 
-    __slots__ = ("completed", "holds", "locks", "running", "signaled", "unwaited")
+    __slots__ = ("added", "completed", "holds", "locks", "running", "signaled", "unwaited")
 
     def __init__(self) -> None:
         self.running: list[Running] = []
@@ -59,6 +59,8 @@ class ThreadNotes:
         """IRPs with events that it has sent in them, and that were answered STATUS_PENDING: as above."""
         self.signaled: list[Any] = []
         """Events that it has set since the innermost completion routine was called."""
+        self.added: list[DeviceObject[Any]] = []
+        """The PDOs for which it is in AddDevice routines."""
 
 
 class _ThreadLocal(threading.local):

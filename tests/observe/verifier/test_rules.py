@@ -7,9 +7,11 @@ import pytest
 from hilbridge.observe.verifier.rule import Severity
 from hilbridge.observe.verifier.rules import BY_NUMBER, RULES, THEMES, rule_of
 from tests.observe.verifier import (
+    add_cases,
     device_cases,
     down_cases,
     event_cases,
+    irql_cases,
     kernel_cases,
     mark_cases,
     mdl_cases,
@@ -31,7 +33,9 @@ MODULES = (
     power_cases,
     relation_cases,
     device_cases,
+    add_cases,
     remlock_cases,
+    irql_cases,
     kernel_cases,
     mdl_cases,
 )
