@@ -153,7 +153,9 @@ def after(
     if status.__class__ is not NtStatus:
         if status in (_NEVER_A_STATUS, -1):
             report("UninitializedReturn")
-        elif status is not irp.forwarded.get(location):  # and not what the driver below has returned
+        elif (
+            location not in irp.forwarded or status is not irp.forwarded[location]
+        ):  # not what the driver below returned
             report("SuspiciousReturn", details=f"it returned {status!r}")
         return
     if status == _NEVER_A_STATUS:

@@ -104,11 +104,9 @@ def arrived(irp: VerifiedIrp, location: int, device: DeviceObject[Any]) -> None:
     notes.arrived[location] = int(irp.io_status.status), irp.io_status.information
     if location == irp.stack_count:
         there = irp.stack[location - 1]
-        if there.major_function == IrpMajor.PNP and there.minor_function in (
-            PnpMinor.SURPRISE_REMOVAL,
-            PnpMinor.REMOVE_DEVICE,
-        ):
-            irp.verifier.relations.goes(device)
+        minor = there.minor_function
+        if there.major_function == IrpMajor.PNP and minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
+            irp.verifier.relations.goes(device, surprise=minor == PnpMinor.SURPRISE_REMOVAL)
 
 
 def first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:

@@ -78,25 +78,34 @@ class Relations:
         if int(irp.io_status.status) < NT_FAILURE and isinstance(answer, list):
             self._reported[bus.bottom] = tuple(answer)
 
-    def goes(self, bus: DeviceObject[Any]) -> None:
-        """A bus is told that it has gone, or is to go: with it goes what it has reported, and a PDO may know that."""
-        self._reported.pop(bus.bottom, None)
+    def goes(self, device: DeviceObject[Any], *, surprise: bool) -> None:
+        """A stack gets SURPRISE_REMOVAL or REMOVE_DEVICE. With a bus goes what it has reported.
+
+        A PDO that gets SURPRISE_REMOVAL may know that it has gone, before its bus is asked: of that nothing is said.
+        """
+        bottom = device.bottom
+        self._reported.pop(bottom, None)
+        if surprise:
+            self._strike(bottom)
+
+    def _strike(self, pdo: DeviceObject[Any]) -> DeviceObject[Any] | None:
+        """It is reported no longer. Returns the bus that had reported it."""
+        for bus, children in list(self._reported.items()):
+            if pdo in children:
+                self._reported[bus] = tuple(child for child in children if child is not pdo)
+                return bus
+        return None
 
     def deleted(self, device: DeviceObject[Any]) -> None:
         """A device is being deleted. Of a PDO: in its own REMOVE_DEVICE only if it is not there any more."""
         self._reported.pop(device, None)
         self._ids.pop(device, None)
-        for bus, children in list(self._reported.items()):
-            if device in children:
-                running = next((r for r in reversed(self._verifier.running()) if r.kind == "dispatch"), None)
-                self._reported[bus] = tuple(child for child in children if child is not device)
-                if (
-                    running is not None
-                    and running.device is device
-                    and running.major == IrpMajor.PNP
-                    and running.minor == PnpMinor.REMOVE_DEVICE
-                ):
-                    self._verifier.report(
-                        "PdoDeletedWhileReported", irp=running.irp, device=device, details=f"by {bus!r}"
-                    )
-                return
+        bus, running = self._strike(device), self._verifier.innermost_dispatch()
+        if (
+            bus is not None
+            and running is not None
+            and running.device is device
+            and running.major == IrpMajor.PNP
+            and running.minor == PnpMinor.REMOVE_DEVICE
+        ):
+            self._verifier.report("PdoDeletedWhileReported", irp=running.irp, device=device, details=f"by {bus!r}")

@@ -208,6 +208,8 @@ class Verifier:
         details: str = "",
         driver: str = "",
     ) -> Finding:
+        if irp is None:  # then the one that it is busy with says how it came there
+            irp = next((one.irp for one in reversed(self.running()) if one.irp and one.device is guilty), None)
         finding = Finding(
             rule,
             driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),

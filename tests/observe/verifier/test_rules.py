@@ -42,6 +42,11 @@ MODULES = (
 """Imported for what they register."""
 
 
+ONLY_THE_ROUTINE = {"IrqlReturn", "CancelSpinLock", "IsrIrql", "WorkItemIrql", "ThreadExit", "ThreadExitWithMutex"}
+"""What the model finds when the routine has returned: it names the driver and the routine."""
+ABOUT_IRPS = {rule.name for theme in list(THEMES)[:4] for rule in THEMES[theme]} - {"IrqlReturn", "FastIoIrql"}
+
+
 @pytest.mark.parametrize("rule", ALL)
 def test_the_faulty_driver_breaks_this_rule_and_no_other(rule: str) -> None:
     stage = Stage()
@@ -54,6 +59,8 @@ def test_the_faulty_driver_breaks_this_rule_and_no_other(rule: str) -> None:
     finding = findings[0]
     assert finding.driver, "a finding names the driver"
     assert finding.rule.advice in str(finding)
+    assert finding.place or rule in ONLY_THE_ROUTINE, "a finding names the line"
+    assert finding.irp or rule not in ABOUT_IRPS, "a finding shows the request"
     if finding.rule.severity is Severity.WARNING:
         return
     assert any(finding.rule.number.split("/")[0] in str(f) for f in stage.bridge.faults), "it does not pass unseen"
