@@ -94,7 +94,7 @@ class VerifiedIrp(Irp):
     def cancel(self, value: bool) -> None:
         _CANCEL.__set__(self, value)
 
-    def note(self, event: str, word: str = "", depth: int = 2) -> None:
+    def note(self, event: str, word: object = "", depth: int = 2) -> None:
         """Remember a moment; `depth` is how far up the caller is who did it."""
         frame = sys._getframe(depth)
         history = self.history

@@ -111,7 +111,7 @@ class VerifiedIoManager(VerifiedCalls):
             if irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
                 irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
                 irp.ended_with = irp.io_status.status
-            irp.note("completed with", str(irp.io_status.status), 2)
+            irp.note("completed with", irp.io_status.status, 2)
             if irp.protocol is not None:
                 self.verifier.relations.told(irp)
             if irp.holds:
