@@ -22,6 +22,7 @@ from hilbridge.kernel.limits import Limits
 from hilbridge.kernel.machine import Machine, Waitable
 from hilbridge.kernel.poller import Poller
 from hilbridge.kernel.processor import Processor, ProcessorLocal, ProcessorRetired
+from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.kernel.steering import Waker
 from hilbridge.kernel.systhread import ThreadRoutines
@@ -43,6 +44,7 @@ class Kernel(WaitRoutines, ThreadRoutines, FaultRoutines, DeviceQueueRoutines):
     """Everything below the I/O manager. One per bridge; there is no global state."""
 
     vector_class: type[Vector] = Vector
+    remove_lock_class: type[RemoveLock] = RemoveLock
 
     def __init__(self, clock: Clock | None = None, machine: Callable[[Kernel], Machine] | None = None) -> None:
         super().__init__()

@@ -36,6 +36,10 @@ class RemoveLock:
 
     __slots__ = ("_device", "_idle", "_ke", "_lock", "_tags", "removed")
 
+    def __new__(cls, ke: Kernel, device: DeviceObject[Any] | None = None) -> RemoveLock:  # noqa: ARG004
+        """Of the kernel's own class: a verifier has one that remembers who holds it."""
+        return super().__new__(ke.remove_lock_class if cls is RemoveLock else cls)
+
     def __init__(self, ke: Kernel, device: DeviceObject[Any] | None = None) -> None:
         """IoInitializeRemoveLock: once."""
         if hasattr(self, "_tags"):

@@ -107,6 +107,11 @@ class DispatcherObject:
         """Whether a wait for it would be over at once."""
         return self._is_open_to(None)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether a thread stands in line for it at this moment."""
+        return bool(self._line)
+
     def _is_open_to(self, thread: Processor | None) -> bool:
         """Whether a wait of `thread` (None: of one that owns nothing) is satisfied. Under the lock."""
         raise AssertionError(f"{type(self).__name__} does not say when it is signaled")

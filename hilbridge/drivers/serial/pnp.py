@@ -31,7 +31,14 @@ from hilbridge.model.driver import DriverObject
 from hilbridge.model.errors import DeviceBusy, HilbridgeError
 from hilbridge.model.irp import Irp
 from hilbridge.model.pnp_life import PnpState
-from hilbridge.model.status import STATUS_DEVICE_BUSY, STATUS_INVALID_DEVICE_STATE, STATUS_SUCCESS, NtStatus
+from hilbridge.model.status import (
+    STATUS_DEVICE_BUSY,
+    STATUS_DEVICE_CONFIGURATION_ERROR,
+    STATUS_INVALID_DEVICE_STATE,
+    STATUS_NOT_SUPPORTED,
+    STATUS_SUCCESS,
+    NtStatus,
+)
 
 
 def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
@@ -69,7 +76,9 @@ def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         return handler(device, irp)
     except HilbridgeError as error:  # what refuses START, QUERY_STOP and QUERY_REMOVE
         device.io.write_error_log_entry(irp, error)
-        return _complete(device, irp, error.status)
+        # To fail a request of Plug and Play with STATUS_NOT_SUPPORTED would say that nobody knows it.
+        unsupported = error.status == STATUS_NOT_SUPPORTED
+        return _complete(device, irp, STATUS_DEVICE_CONFIGURATION_ERROR if unsupported else error.status)
 
 
 def _start(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:

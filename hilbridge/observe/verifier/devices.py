@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from hilbridge.iomgr.base import holder_of
 from hilbridge.model.codes import (
     DO_BUFFERED_IO,
     DO_BUS_ENUMERATED_DEVICE,
@@ -19,6 +20,7 @@ from hilbridge.observe.verifier.watch import Verifier, place_of_routine
 if TYPE_CHECKING:
     from hilbridge.model.device import DeviceObject
     from hilbridge.model.driver import DriverDispatch, DriverObject
+    from hilbridge.observe.verifier.irp import VerifiedIrp
 
 
 def started(verifier: Verifier, top: DeviceObject[Any], default: DriverDispatch) -> None:
@@ -41,6 +43,25 @@ def started(verifier: Verifier, top: DeviceObject[Any], default: DriverDispatch)
             report("PowerPagableNotInherited", device=device)
         if device.device_type != lower.device_type:
             report("DeviceTypeNotCopied", device=device)
+
+
+def needs_pdo(verifier: Verifier, device: DeviceObject[Any], routine: str) -> None:
+    """A driver calls a routine that is for PDOs."""
+    if device.lower_device is not None and verifier.running():
+        verifier.report("PdoNeeded", details=f"{routine} of {device!r}")
+
+
+def connects(verifier: Verifier, device: DeviceObject[Any]) -> None:
+    """A service routine is about to be connected: in START_DEVICE only when the devices below have been started."""
+    inner = verifier.innermost_dispatch()
+    if inner is None or inner.device is not device or device.lower_device is None:
+        return
+    irp = cast("VerifiedIrp", inner.irp)
+    if inner.major != IrpMajor.PNP or inner.minor != PnpMinor.START_DEVICE:
+        return
+    notes = irp.protocol
+    if holder_of(irp) is not device or notes is None or irp.current_location not in notes.came_back:
+        verifier.report("StartDeviceWait", irp=irp, device=device)
 
 
 def removed(verifier: Verifier, device: DeviceObject[Any]) -> None:
@@ -69,4 +90,5 @@ def unloaded(verifier: Verifier, driver: DriverObject) -> None:
     for device in driver.devices:
         if not device.delete_pending:
             rule = "WmiRegisteredAtUnload" if device.io.wmi_registered(device) else "DeviceLeftAtUnload"
-            verifier.report(rule, device=device, place=place_of_routine(driver.driver_unload))
+            place = place_of_routine(driver.driver_unload)
+            verifier.report(rule, device=device, driver=driver.name, place=place)

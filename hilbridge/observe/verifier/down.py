@@ -6,7 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import (
+    APC_LEVEL,
     DISPATCH_LEVEL,
+    FO_CLEANUP_COMPLETE,
+    FO_FILE_OPEN_CANCELLED,
     SL_PENDING_RETURNED,
     IrpMajor,
     PnpMinor,
@@ -15,7 +18,9 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import IrpOrigin
 from hilbridge.model.irp_life import IrpState
 from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier import protocol
 from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.protocol import PROTOCOL
 from hilbridge.observe.verifier.watch import Verifier, is_below, place_of_routine
 
 if TYPE_CHECKING:
@@ -42,9 +47,6 @@ _RESERVED = frozenset(
         PnpMinor.SURPRISE_REMOVAL,
     }
 )
-_PNP_MINORS = frozenset(int(minor) for minor in PnpMinor)
-_NOT_SUPPORTED = int(STATUS_NOT_SUPPORTED)
-_NT_FAILURE = 0x8000_0000
 _NEVER_A_STATUS = 0xFFFF_FFFF
 
 
@@ -67,12 +69,12 @@ def before(verifier: Verifier, device: Any, irp: Any, irql: int) -> None:
     if irql == DISPATCH_LEVEL and there.major_function not in _ANY_IRQL:
         report("ForwardedAtBadIrql", irp=irp, details=f"IRP_MJ_{IrpMajor(there.major_function).name}")
     if irp.current_location == irp.stack_count + 1 and not irp.sent:
-        _first_time(verifier, irp, there)
+        _first_time(verifier, irp, there, irql)
     else:
         _on_its_way(verifier, device, irp, there)
 
 
-def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) -> None:
+def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation, irql: int) -> None:
     """Sent by who has made it."""
     major = there.major_function
     if not verifier.running():
@@ -82,6 +84,13 @@ def _first_time(verifier: Verifier, irp: VerifiedIrp, there: IoStackLocation) ->
         verifier.report(initial, irp=irp, details=f"it was sent with {irp.io_status.status!r}")
     if major == IrpMajor.PNP and there.minor_function in _RESERVED:
         verifier.report("SystemReservedIrp", irp=irp, details=f"IRP_MN_{PnpMinor(there.minor_function).name}")
+    if major in PROTOCOL:
+        protocol.first_time(verifier, irp, there)
+    if irql >= APC_LEVEL and irp.user_event is not None and irp.origin == IrpOrigin.SYNCHRONOUS:
+        verifier.report("SynchronousAtApc", irp=irp, details=f"at IRQL {irql}")
+    file = there.file_object
+    if major == IrpMajor.CREATE and file is not None and file.flags & (FO_CLEANUP_COMPLETE | FO_FILE_OPEN_CANCELLED):
+        verifier.report("CreateWithClosedFile", irp=irp, details=f"{file!r}")
     if (
         irp.user_request is None
         and irp.user_event is None
@@ -98,6 +107,8 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     if irp.cancel_routine is not None:
         report("ForwardedWithCancelRoutine", irp=irp)
     caller = verifier.caller()
+    if irp.refused is not None and irp.refused is caller:
+        report("RemoveLockRefused", irp=irp)
     location = irp.current_location
     skipped = irp.at == location - 1
     here = irp.stack[location - 1] if location <= irp.stack_count else there
@@ -114,14 +125,8 @@ def _on_its_way(verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp,
     else:
         major, minor = here.major_function, here.minor_function
         _next_location(verifier, irp, here, there, location - 1)
-    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.reached)
-    if major == IrpMajor.PNP:
-        if status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
-            report("PnpFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
-        elif arrived is not None and status != arrived and minor not in _PNP_MINORS:
-            report("PnpStatusChanged", irp=irp, details=f"IRP_MN {minor:#x}")
-    elif major == IrpMajor.POWER and status >= _NT_FAILURE and status not in (_NOT_SUPPORTED, arrived):
-        report("PowerFailurePassedDown", irp=irp, details=f"IRP_MN {minor:#x} with {irp.io_status.status}")
+    if major in PROTOCOL:
+        protocol.passed_down(verifier, irp, caller, major, minor, (there if skipped else here).parameters)
 
 
 def _next_location(
@@ -148,14 +153,19 @@ def after(
     if status.__class__ is not NtStatus:
         if status in (_NEVER_A_STATUS, -1):
             report("UninitializedReturn")
-        return  # the I/O manager says what it thinks of that
+        elif (
+            location not in irp.forwarded or status is not irp.forwarded[location]
+        ):  # not what the driver below returned
+            report("SuspiciousReturn", details=f"it returned {status!r}")
+        return
     if status == _NEVER_A_STATUS:
         report("UninitializedReturn")
     marked = location in irp.marked_at
     passed_down = irp.forwarded.get(location)
     if status == STATUS_PENDING:
         if not marked and (passed_down is None or passed_down != STATUS_PENDING):
-            report("MarkIrpPending2")
+            done = location in irp.completed_at and passed_down is None
+            report("PendedCompletedRequest" if done else "MarkIrpPending2")
         elif event_was_set and irp.stack_count == location:
             report("SignaledEvent")
         if marked and irp.cancel_routine is not None and not irp.looked_at_cancel:

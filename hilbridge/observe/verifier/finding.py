@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from hilbridge.observe.verifier.irp import VerifiedIrp
 
 _DRIVERS = ("hilbridge/drivers/", "hilbridge/filters/")
-Moment = tuple[str, "CodeType | None", int, str]
-"""What happened to an IRP: the event, the code and line that did it, and a word more. Made into text for a report only."""
+Moment = tuple[str, "CodeType | None", int, object]
+"""What happened to an IRP: the event, the code and line that did it, and a word more, or a status. Text for a report only."""
 
 
 @dataclass(slots=True)
@@ -98,4 +98,4 @@ def describe_moment(moment: Moment) -> str:
     place = culprit.place_of(code, line) if code is not None else ""
     if place.startswith("hilbridge/") and not place.startswith(_DRIVERS):
         place = ""  # the model's own line says nothing to who has written a driver
-    return f"{event}{f' {word}' if word else ''}{f' at {place}' if place else ''}"
+    return f"{event}{f' {word!s}' if word != '' else ''}{f' at {place}' if place else ''}"

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from hilbridge.iomgr.base import holder_of
 from hilbridge.model.irp import CancelRoutine, CompletionRoutine, Irp
+from hilbridge.observe.verifier import protocol
 from hilbridge.observe.verifier.watch import is_below
 
 if TYPE_CHECKING:
+    from hilbridge.model.device import DeviceObject
     from hilbridge.observe.verifier.finding import Moment
+    from hilbridge.observe.verifier.protocol import Protocol
+    from hilbridge.observe.verifier.remlocks import Hold
     from hilbridge.observe.verifier.watch import Verifier
 
 HISTORY = 64
@@ -28,19 +32,21 @@ class VerifiedIrp(Irp):
     """An IRP under the verifier. Each bridge has a subclass of its own, with its `verifier`."""
 
     __slots__ = (
-        "arrived_with",
         "at",
         "completed_at",
         "copied_at",
         "ended_with",
         "forwarded",
         "history",
+        "holds",
         "looked_at_cancel",
         "marked_at",
+        "marks",
+        "protocol",
         "reached",
+        "refused",
         "routine_at",
         "sent",
-        "sent_status",
     )
 
     verifier: Verifier
@@ -57,6 +63,12 @@ class VerifiedIrp(Irp):
         """The location of the driver that has it: who passes it on from there has skipped his own."""
         self.marked_at: set[int] = set()
         """Locations at which it was marked pending."""
+        self.marks = 0
+        """How often it was marked pending."""
+        self.holds: list[Hold] | None = None
+        """The remove locks that were acquired for it, and not released."""
+        self.refused: DeviceObject[Any] | None = None
+        """Whose driver was refused its remove lock in its dispatch routine for it."""
         self.routine_at: set[int] = set()
         """Locations into which set_completion_routine has put a routine."""
         self.copied_at: set[int] = set()
@@ -65,9 +77,8 @@ class VerifiedIrp(Irp):
         """Locations that it has passed on its way up."""
         self.forwarded: dict[int, Any] = {}
         """Location -> what call_driver returned to the driver of that location."""
-        self.arrived_with: dict[int, int] = {}
-        """Location -> the status that was in it when it arrived there."""
-        self.sent_status: int = 0
+        self.protocol: Protocol | None = None
+        """What is noted of a Plug and Play, power or system control request."""
         self.ended_with: Any = None
         """The status with which it was completed last."""
         self.looked_at_cancel = True
@@ -83,7 +94,7 @@ class VerifiedIrp(Irp):
     def cancel(self, value: bool) -> None:
         _CANCEL.__set__(self, value)
 
-    def note(self, event: str, word: str = "", depth: int = 2) -> None:
+    def note(self, event: str, word: object = "", depth: int = 2) -> None:
         """Remember a moment; `depth` is how far up the caller is who did it."""
         frame = sys._getframe(depth)
         history = self.history
@@ -93,8 +104,13 @@ class VerifiedIrp(Irp):
 
     def mark_pending(self) -> None:
         """IoMarkIrpPending."""
-        self.marked_at.add(self.current_location)
+        here = self.current_location
+        self.marked_at.add(here)
+        self.marks += 1
         self.note("marked pending")
+        running = self.verifier.running()
+        if running and here <= self.stack_count and self.stack[here - 1].device_object is not running[-1].device:
+            self._marked_below(running[-1].device)
         super().mark_pending()
 
     def copy_current_stack_location_to_next(self) -> None:
@@ -127,3 +143,7 @@ class VerifiedIrp(Irp):
         caller = self.verifier.caller()
         if is_below(holder_of(self), caller):
             self.verifier.report("CancelRoutineBelow", irp=self, device=caller)
+
+    def _marked_below(self, caller: DeviceObject[Any] | None) -> None:
+        if is_below(holder_of(self), caller):
+            self.verifier.report(protocol.mark_rule(self.stack[self.current_location - 1]), irp=self, device=caller)

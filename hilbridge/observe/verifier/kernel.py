@@ -13,7 +13,9 @@ from hilbridge.kernel.spinlock import SpinLock
 from hilbridge.model.codes import DISPATCH_LEVEL
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import BugCheck, HilbridgeError
+from hilbridge.observe.verifier import irql
 from hilbridge.observe.verifier.options import Verify
+from hilbridge.observe.verifier.remlocks import VerifiedRemoveLock
 from hilbridge.observe.verifier.watch import Verifier
 
 
@@ -52,10 +54,12 @@ class VerifiedSpinLock(SpinLock):
     __exit__ = release
 
 
+@irql.limited(irql.KE_LIMITS)
 class VerifiedKernel(Kernel):
     """A kernel that checks what drivers do with it."""
 
     options = Verify()
+    remove_lock_class = VerifiedRemoveLock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.verifier = Verifier(self)
@@ -88,9 +92,10 @@ class VerifiedKernel(Kernel):
 
     def set_event(self, event: Kevent) -> bool:
         """KeSetEvent."""
-        irql = self.irql
-        if irql > DISPATCH_LEVEL:
-            self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {irql}")
+        level = self.irql
+        if level > DISPATCH_LEVEL:
+            self.verifier.report("IrqlKeSetEvent", details=f"at IRQL {level}")
+        self.verifier.me().signaled.append(event)
         return super().set_event(event)
 
     def run_dpc(self, dpc: Kdpc) -> None:

@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from hilbridge.iomgr.base import maker_of
 from hilbridge.iomgr.manager import IoManager
+from hilbridge.iomgr.workitem import WorkItem, WorkRoutine
 from hilbridge.kernel import culprit
+from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.model.codes import DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IrpMajor, PnpMinor
+from hilbridge.kernel.processor import Processor
+from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.driver import DriverObject
-from hilbridge.model.errors import UsageFault
+from hilbridge.model.file import FileObject
 from hilbridge.model.irp import CancelRoutine, Irp
 from hilbridge.model.irp_life import IrpEvent, IrpState
-from hilbridge.model.mdl import Mdl, MdlBuffer
 from hilbridge.model.status import STATUS_PENDING, NtStatus
-from hilbridge.observe.verifier import devices, down, up
-from hilbridge.observe.verifier.forced import Forced
+from hilbridge.observe.verifier import devices, down, protocol, remlocks, up
+from hilbridge.observe.verifier.calls import VerifiedCalls
 from hilbridge.observe.verifier.irp import VerifiedIrp
-from hilbridge.observe.verifier.kernel import VerifiedKernel
-from hilbridge.observe.verifier.watch import Running, Verifier, place_of_routine
-
-ExtensionT = TypeVar("ExtensionT")
-_OWN_DRIVER = "rootbus"
-"""The bridge's own driver, whose devices are never refused."""
+from hilbridge.observe.verifier.protocol import PROTOCOL
+from hilbridge.observe.verifier.watch import Running, place_of_routine
 
 
-class VerifiedIoManager(IoManager):
+class VerifiedIoManager(VerifiedCalls):
     """Checks what drivers do with IRPs and devices."""
 
     def __init__(self, ke: Kernel) -> None:
         super().__init__(ke)
-        if not isinstance(ke, VerifiedKernel):
-            raise UsageFault("the verifier needs both classes: use Bridge(verify=True)")
-        self.verifier: Verifier = ke.verifier
-        self.fast_io = ke.options.fast_io
-        self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": ke.verifier})
-        self.forced = Forced(ke.options)
+        self.irp_class = type("VerifiedIrp", (VerifiedIrp,), {"__slots__": (), "verifier": self.verifier})
         self._put_off: set[int] = set()
-        self._allocated: dict[int, tuple[DriverObject, Irp, str | None]] = {}
-        self._mdls: dict[Mdl, str | None] = {}
 
     # -- down --------------------------------------------------------------------------------------------------------
 
@@ -68,27 +59,47 @@ class VerifiedIoManager(IoManager):
             noted.discard(location)
         irp.forwarded.pop(location, None)
         irp.reached = irp.at = location
-        irp.arrived_with[location] = int(irp.io_status.status)
+        if major in PROTOCOL:
+            protocol.arrived(irp, location, device)
         irp.note("sent to", device.driver_object.name, 2)
         event = irp.user_event
         event_was_set = first and event is not None and event.signaled
-        held = len(verifier.locks())
-        running = verifier.running()  # as `Verifier.entered` does, spelled out: this is on every request's way
-        running.append(Running("dispatch", device, irp, major, minor, held))
+        regions = processor.critical_regions
+        me = verifier.me()  # as `Verifier.entered` does, spelled out: this is on every request's way
+        held, running = len(me.locks), me.running
+        over = Running("dispatch", device, irp, major, minor, held)
+        running.append(over)
         try:
             status = super().call_driver(device, irp)
         finally:
             running.pop()
+            if me.holds or me.completed or me.unwaited:
+                verifier.routine_over(me, over)
         down.after(verifier, device, irp, location, status, event_was_set)
+        if irp.holds:
+            place = place_of_routine(device.driver_object.major_function[major])
+            remlocks.dispatched(verifier, irp, location, device, place)
         irp.forwarded[forwarded_from] = status
         if major == IrpMajor.PNP and minor == PnpMinor.REMOVE_DEVICE:
             devices.removed(verifier, device)
-        if len(verifier.locks()) > held:
-            routine = device.driver_object.major_function[major]
-            verifier.report("SpinLockHeldAtReturn", device=device, irp=irp, place=place_of_routine(routine))
+        if len(me.locks) > held or processor.critical_regions != regions:
+            self._left_behind(device, irp, major, len(me.locks) > held, regions)
+        if first and event is not None and running and status == STATUS_PENDING:
+            me.unwaited.append((len(running), irp, running[-1].device, culprit.find(sys._getframe()).place))
         if first and irp.user_request is not None and status == STATUS_PENDING and self.forced.cancels():
             self.cancel_irp(irp)
         return status
+
+    def _left_behind(self, device: DeviceObject[Any], irp: Irp, major: int, locked: bool, regions: int) -> None:
+        """What a dispatch routine has left of its thread."""
+        processor = self.ke.current()
+        was, processor.critical_regions = processor.critical_regions, regions
+        place = place_of_routine(device.driver_object.major_function[major])
+        if was != regions:
+            words = f"the depth was {regions}, and is {was}"
+            self.verifier.report("CriticalRegionAtReturn", device=device, irp=irp, place=place, details=words)
+        if locked:
+            self.verifier.report("SpinLockHeldAtReturn", device=device, irp=irp, place=place)
 
     # -- up ----------------------------------------------------------------------------------------------------------
 
@@ -100,7 +111,11 @@ class VerifiedIoManager(IoManager):
             if irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
                 irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
                 irp.ended_with = irp.io_status.status
-            irp.note("completed with", str(irp.io_status.status), 2)
+            irp.note("completed with", irp.io_status.status, 2)
+            if irp.protocol is not None:
+                self.verifier.relations.told(irp)
+            if irp.holds:
+                remlocks.completes(self.verifier, irp)
             if irp.id in self._put_off:
                 irp.take_completion_token()  # completed a second time while the first is still to come
                 irp.broken(IrpEvent.COMPLETE)
@@ -123,15 +138,32 @@ class VerifiedIoManager(IoManager):
     def _offer(self, irp: Irp, location: int, routine: Any, context: Any) -> bool:
         device = irp.stack[location - 1].device_object if location <= irp.stack_count else None
         verifier, processor = self.verifier, self.ke.local.processor or self.ke.current()
-        irql, pending = processor.irql, irp.pending_returned
-        with verifier.entered("completion", device, irp) as held:
-            went_on = super()._offer(irp, location, routine, context)
+        irql, pending, came = processor.irql, irp.pending_returned, int(irp.io_status.status)
+        me, marks = verifier.me(), getattr(irp, "marks", 0)
+        outer, me.signaled = me.signaled, []
+        try:
+            with verifier.entered("completion", device, irp) as held:
+                went_on = super()._offer(irp, location, routine, context)
+        finally:
+            signaled, me.signaled = me.signaled, outer
         place = place_of_routine(routine)
         up.offered(verifier, device, irp, location, pending and went_on, place)
-        if isinstance(irp, VerifiedIrp) and not went_on:
+        if not isinstance(irp, VerifiedIrp):
+            return went_on
+        if isinstance(context, Kevent):
+            notes = any(event is context for event in signaled), irp.marks > marks, pending and not went_on
+            up.with_event(verifier, device or maker_of(irp), irp, context, notes, place)
+        if went_on:
+            if irp.protocol is not None:
+                verifier.relations.told(irp)
+            if irp.holds:
+                remlocks.went_on(verifier, irp, device, place)
+        else:
             # Kept: from this location upward nobody has completed it.
             irp.completed_at.difference_update(range(location, irp.stack_count + 2))
             irp.at = location
+            if irp.protocol is not None:
+                irp.protocol.came_back[location] = came
         blamed = device or maker_of(irp)
         if processor.irql != irql:
             was, processor.irql = processor.irql, irql
@@ -141,6 +173,45 @@ class VerifiedIoManager(IoManager):
         if len(verifier.locks()) > held:
             verifier.report("SpinLockHeldAtReturn", device=blamed, irp=irp, place=place)
         return went_on
+
+    # -- fast I/O ----------------------------------------------------------------------------------------------------
+
+    def fast_read(
+        self,
+        processor: Processor,
+        file: FileObject,
+        length: int,
+        minimum: int = 0,
+        terminator: bytes = b"",
+        briefly: bool = True,
+    ) -> bytes | None:
+        """Fast I/O."""
+        irql = processor.irql
+        data = super().fast_read(processor, file, length, minimum, terminator, briefly)
+        if processor.irql != irql:
+            fast = file.device_object.driver_object.fast_io_dispatch
+            self._fast_io_leaks(processor, irql, file, fast and fast.read)
+        return data
+
+    def fast_write(
+        self,
+        file: FileObject,
+        data: bytes | bytearray | memoryview,
+        make_irp: Callable[[bytes | bytearray | memoryview], Irp],
+    ) -> int | Irp | None:
+        """Fast I/O."""
+        processor = self.ke.local.processor or self.ke.current()
+        irql = processor.irql
+        result = super().fast_write(file, data, make_irp)
+        if processor.irql != irql:
+            fast = file.device_object.driver_object.fast_io_dispatch
+            self._fast_io_leaks(processor, irql, file, fast and fast.write)
+        return result
+
+    def _fast_io_leaks(self, processor: Processor, irql: int, file: FileObject, routine: object) -> None:
+        was, processor.irql = processor.irql, irql
+        place = place_of_routine(routine)
+        self.verifier.report("FastIoIrql", device=file.device_object, place=place, details=f"{irql} became {was}")
 
     # -- cancellation and StartIo ------------------------------------------------------------------------------------
 
@@ -154,6 +225,18 @@ class VerifiedIoManager(IoManager):
         with self.verifier.entered("StartIo", device, irp):
             super().call_start_io(device, irp)
 
+    def _run_work_item(self, item: WorkItem, device: DeviceObject[Any], routine: WorkRoutine, context: Any) -> None:
+        with self.verifier.entered("work item", device):
+            super()._run_work_item(item, device, routine, context)
+
+    def start_packet(
+        self, device: DeviceObject[Any], irp: Irp, key: int | None = None, cancel: CancelRoutine | None = None
+    ) -> None:
+        """IoStartPacket."""
+        if isinstance(irp, VerifiedIrp) and irp.current_location not in irp.marked_at:
+            self.verifier.report("MarkingQueuedIrps", irp=irp, device=device)
+        super().start_packet(device, irp, key, cancel)
+
     def start_next_packet(self, device: DeviceObject[Any], *, cancelable: bool = False) -> None:
         """IoStartNextPacket."""
         for running in reversed(self.verifier.running()):
@@ -163,87 +246,3 @@ class VerifiedIoManager(IoManager):
         if held:
             self.verifier.report("SpinLockSafe", device=device, details=f"{len(held)} held")
         super().start_next_packet(device, cancelable=cancelable)
-
-    # -- IRPs of drivers ---------------------------------------------------------------------------------------------
-
-    def allocate_irp(self, stack_size: int) -> Irp:
-        """IoAllocateIrp."""
-        if self.verifier.running():
-            self.forced.refuse("an IRP")
-        irp = super().allocate_irp(stack_size)
-        device = self.verifier.caller()
-        if device is not None:
-            self._allocated[irp.id] = (device.driver_object, irp, culprit.find(sys._getframe(1)).place)
-        return irp
-
-    def free_irp(self, irp: Irp) -> None:
-        """IoFreeIrp."""
-        given: object = irp
-        if not isinstance(given, Irp):
-            self.verifier.report("IoFreeIrp", details=f"got {given!r}")
-        super().free_irp(irp)
-        self._allocated.pop(irp.id, None)
-
-    # -- MDLs of drivers ---------------------------------------------------------------------------------------------
-
-    def allocate_mdl(self, buffer: MdlBuffer) -> Mdl:
-        """IoAllocateMdl."""
-        if self.verifier.running():
-            self.forced.refuse("an MDL")
-        mdl = super().allocate_mdl(buffer)
-        if mdl.device is not None:
-            self._mdls[mdl] = mdl.place
-        return mdl
-
-    def free_mdl(self, mdl: Mdl) -> None:
-        """IoFreeMdl."""
-        super().free_mdl(mdl)
-        self._mdls.pop(mdl, None)
-
-    # -- devices and drivers -----------------------------------------------------------------------------------------
-
-    def create_device(
-        self,
-        driver: DriverObject,
-        extension: ExtensionT,
-        name: str | None = None,
-        device_type: int = FILE_DEVICE_UNKNOWN,
-        characteristics: int = 0,
-        *,
-        exclusive: bool = False,
-    ) -> DeviceObject[ExtensionT]:
-        """IoCreateDevice."""
-        if driver.name != _OWN_DRIVER:
-            self.forced.refuse("a device")
-        return super().create_device(driver, extension, name, device_type, characteristics, exclusive=exclusive)
-
-    def detach_device(self, lower: DeviceObject[Any]) -> None:
-        """IoDetachDevice."""
-        devices.in_surprise_removal(self.verifier, "SurpriseDetach", lower.attached_device or lower)
-        super().detach_device(lower)
-
-    def delete_device(self, device: DeviceObject[Any]) -> None:
-        """IoDeleteDevice."""
-        devices.in_surprise_removal(self.verifier, "PnpSurpriseRemove", device)
-        if self.wmi_registered(device):
-            self.verifier.report("WmiRegisteredAtDelete", device=device)
-        super().delete_device(device)
-
-    def driver_unloaded(self, driver: DriverObject) -> None:
-        """The unload routine has returned: what is left now is left for ever."""
-        devices.unloaded(self.verifier, driver)
-        for irp_id, (owner, irp, where) in list(self._allocated.items()):
-            if owner is driver:
-                del self._allocated[irp_id]
-                if irp.state != IrpState.FREED:
-                    self.verifier.report("IrpLeaked", irp=irp, driver=driver.name, place=where)
-        for mdl, where in list(self._mdls.items()):
-            if mdl.device is not None and mdl.device.driver_object is driver:
-                del self._mdls[mdl]
-                self.verifier.report("MdlLeaked", device=mdl.device, driver=driver.name, details=repr(mdl), place=where)
-        for timer in self.ke.timers.running():
-            dpc = timer.dpc
-            if dpc is not None and dpc.device is not None and dpc.device.driver_object is driver:
-                place = place_of_routine(dpc.routine)
-                self.verifier.report("TimerLeftAtUnload", device=dpc.device, driver=driver.name, place=place)
-        super().driver_unloaded(driver)

@@ -9,11 +9,35 @@ well: the verifier adds the report. Microsoft publishes no number for some rules
 from __future__ import annotations
 
 from hilbridge.observe.verifier.rule import DETECTED, IOMANAGER, Rule
+from hilbridge.observe.verifier.rules_build import BUILD_RULES
+from hilbridge.observe.verifier.rules_completion import COMPLETION_RULES
+from hilbridge.observe.verifier.rules_devices import DEVICE_RULES
 from hilbridge.observe.verifier.rules_irp import IRP_RULES
+from hilbridge.observe.verifier.rules_irql import IRQL_RULES
+from hilbridge.observe.verifier.rules_locks import LOCK_RULES
 from hilbridge.observe.verifier.rules_mdl import MDL_RULES
-from hilbridge.observe.verifier.rules_system import SYSTEM_RULES
+from hilbridge.observe.verifier.rules_objects import OBJECT_RULES
+from hilbridge.observe.verifier.rules_pnp import PNP_RULES
+from hilbridge.observe.verifier.rules_power import POWER_RULES
+from hilbridge.observe.verifier.rules_queues import QUEUE_RULES
+from hilbridge.observe.verifier.rules_wmi import WMI_RULES
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*IRP_RULES, *SYSTEM_RULES, *MDL_RULES)}
+THEMES: dict[str, tuple[Rule, ...]] = {
+    "IRPs on their way down, and what a dispatch routine returns": IRP_RULES,
+    "Completion": COMPLETION_RULES,
+    "Plug and Play requests": PNP_RULES,
+    "Power requests": POWER_RULES,
+    "System control requests (WMI)": WMI_RULES,
+    "Cancellation and queues": QUEUE_RULES,
+    "IRPs that drivers make": BUILD_RULES,
+    "Memory descriptor lists": MDL_RULES,
+    "Devices and drivers": DEVICE_RULES,
+    "Remove locks": LOCK_RULES,
+    "IRQL, spin locks, interrupts": IRQL_RULES,
+    "Other objects of the kernel": OBJECT_RULES,
+}
+"""What the rules are about -> those rules, in the order of the reference page."""
+RULES: dict[str, Rule] = {rule.name: rule for rules in THEMES.values() for rule in rules}
 """Name -> rule."""
 BY_NUMBER: dict[tuple[int, int | None], Rule] = {
     (rule.code, rule.parameter): rule

@@ -5,29 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from hilbridge.iomgr.base import holder_of
+from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
     DISPATCH_LEVEL,
     DO_BUFFERED_IO,
     SL_PENDING_RETURNED,
     IrpMajor,
-    PnpMinor,
 )
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.irp import Irp
+from hilbridge.model.irp import Irp, IrpOrigin
 from hilbridge.model.irp_life import IrpState
-from hilbridge.model.status import STATUS_NOT_SUPPORTED, STATUS_PENDING, NtStatus
+from hilbridge.model.status import STATUS_PENDING, NtStatus
+from hilbridge.observe.verifier import protocol
 from hilbridge.observe.verifier.irp import VerifiedIrp
+from hilbridge.observe.verifier.protocol import PROTOCOL
 from hilbridge.observe.verifier.watch import Verifier, is_below
 
-_MAY_NOT_FAIL = frozenset(
-    {
-        PnpMinor.STOP_DEVICE,
-        PnpMinor.CANCEL_STOP_DEVICE,
-        PnpMinor.CANCEL_REMOVE_DEVICE,
-        PnpMinor.SURPRISE_REMOVAL,
-    }
-)
-_NT_FAILURE = 0x8000_0000
 _NT_ERROR = 0xC000_0000
 _MINUS_ONE = 0xFFFF_FFFF
 
@@ -52,15 +45,15 @@ def completing(verifier: Verifier, irp: Any, irql: int) -> None:
     caller = verifier.caller()
     if irp.state == IrpState.PENDING and is_below(has_it, caller) and verifier.running()[-1].kind != "completion":
         report("CompletedWhilePendingBelow", irp=irp, device=caller, details=f"{has_it!r} has it")
+    if has_it is None and irp.sent and irp.origin in (IrpOrigin.ALLOCATED, IrpOrigin.ASYNCHRONOUS):
+        report("IoBuildFsdComplete", irp=irp)
     held = verifier.held_here()
     if held:
         report("SpinLockSafe", irp=irp, details=f"{len(held)} held")
     if has_it is not None:
         _information(verifier, irp, has_it)
-        if has_it.lower_device is not None and irp.reached >= irp.current_location:
-            _by_the_wrong_driver(verifier, irp, has_it)
-        if irp.stack[irp.current_location - 1].major_function == IrpMajor.PNP:
-            _may_not_fail(verifier, irp)
+        if irp.stack[irp.current_location - 1].major_function in PROTOCOL:
+            protocol.completed(verifier, irp, has_it)
 
 
 def _information(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
@@ -75,39 +68,29 @@ def _information(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]
         verifier.report("InformationTooLarge", irp=irp, details=f"{irp.io_status.information}, with room for {room}")
 
 
-def _by_the_wrong_driver(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any]) -> None:
-    """Completed by a driver that is not at the bottom, and that has not passed it down."""
-    location = irp.stack[irp.current_location - 1]
-    status, arrived = int(irp.io_status.status), irp.arrived_with.get(irp.current_location)
-    if location.major_function == IrpMajor.PNP:
-        if status == STATUS_NOT_SUPPORTED:
-            changed = arrived is not None and arrived != status
-            verifier.report("PnpTurnedIntoNotSupported" if changed else "PnpUntouchedCompleted", irp=irp, device=device)
-        elif status < _NT_FAILURE:
-            verifier.report("PnpIrpCompletion", irp=irp, device=device)
-    elif location.major_function == IrpMajor.POWER:
-        if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
-            verifier.report("PowerIrpCompletion", irp=irp, device=device)
-    elif location.major_function == IrpMajor.SYSTEM_CONTROL:
-        provider = getattr(location.parameters, "provider_id", None)
-        if provider is not device:
-            verifier.report("WmiForward", irp=irp, device=device)
-
-
-def _may_not_fail(verifier: Verifier, irp: VerifiedIrp) -> None:
-    location = irp.stack[irp.current_location - 1]
-    status = int(irp.io_status.status)
-    if status < _NT_FAILURE or status == STATUS_NOT_SUPPORTED:
-        return
-    if location.minor_function == PnpMinor.REMOVE_DEVICE:
-        verifier.report("RemoveFailed", irp=irp, details=str(irp.io_status.status))
-    elif location.minor_function in _MAY_NOT_FAIL:
-        verifier.report("MayNotFail", irp=irp, details=str(irp.io_status.status))
-
-
 def offered(
     verifier: Verifier, device: DeviceObject[Any] | None, irp: Irp, location: int, pending: bool, place: str | None
 ) -> None:
     """A completion routine has returned, and has let the IRP go on. `pending`: what it has seen in ``pending_returned``."""
     if pending and location <= irp.stack_count and not irp.stack[location - 1].control & SL_PENDING_RETURNED:
         verifier.report("PendingNotPropagated", irp=irp, device=device, place=place)
+
+
+def with_event(
+    verifier: Verifier,
+    device: DeviceObject[Any] | None,
+    irp: Irp,
+    event: Kevent,
+    notes: tuple[bool, bool, bool],
+    place: str | None,
+) -> None:
+    """A completion routine whose context is an event has returned: somebody waits for the IRP with it, and goes on after it.
+
+    `notes`: whether it has set the event, whether it has marked the IRP pending, and whether it has kept an IRP that had been
+    pended below.
+    """
+    was_set, marked, kept = notes
+    if was_set and marked:
+        verifier.report("CompletionEventChecking", irp=irp, device=device, place=place)
+    elif kept and not was_set and not event.signaled and event.waited_for:
+        verifier.report("SignalEventInCompletion", irp=irp, device=device, place=place)

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hilbridge.iomgr.base import holder_of
 from hilbridge.kernel import culprit
+from hilbridge.model.codes import IrpMajor
 from hilbridge.model.errors import BugCheck, DriverFault
 from hilbridge.model.irp import Irp
+from hilbridge.model.irp_life import IrpState
+from hilbridge.observe.verifier import remlocks
 from hilbridge.observe.verifier.finding import Finding, Moment, describe_irp, describe_moment
 from hilbridge.observe.verifier.rule import BUG_CHECK_NAMES, Rule, Severity
 from hilbridge.observe.verifier.rules import RULES, rule_of
@@ -20,6 +23,9 @@ from hilbridge.observe.verifier.rules import RULES, rule_of
 if TYPE_CHECKING:
     from hilbridge.kernel.kernel import Kernel
     from hilbridge.model.device import DeviceObject
+    from hilbridge.observe.verifier.irp import VerifiedIrp
+    from hilbridge.observe.verifier.relations import Relations
+    from hilbridge.observe.verifier.remlocks import Hold
 
 
 class Running(NamedTuple):
@@ -35,20 +41,46 @@ class Running(NamedTuple):
     """Spin locks that the thread held already when it came in."""
 
 
-class _ThreadLocal(threading.local):
+class ThreadNotes:
+    """What is known of one thread."""
+
+    __slots__ = ("added", "completed", "holds", "locks", "running", "signaled", "unwaited")
+
     def __init__(self) -> None:
         self.running: list[Running] = []
+        """The routines of drivers that it is in, outermost first."""
         self.locks: list[Any] = []
+        """The spin locks that it holds, in the order in which it acquired them."""
+        self.holds: list[Hold] = []
+        """What it holds of remove locks since it is in the routines that it is in."""
+        self.completed: list[tuple[int, VerifiedIrp, DeviceObject[Any] | None, str | None]] = []
+        """IRPs with remove locks that it has completed in them: how deep, which, whose driver has, and where."""
+        self.unwaited: list[tuple[int, VerifiedIrp, DeviceObject[Any] | None, str | None]] = []
+        """IRPs with events that it has sent in them, and that were answered STATUS_PENDING: as above."""
+        self.signaled: list[Any] = []
+        """Events that it has set since the innermost completion routine was called."""
+        self.added: list[DeviceObject[Any]] = []
+        """The PDOs for which it is in AddDevice routines."""
+
+
+class _ThreadLocal(threading.local):
+    def __init__(self) -> None:
+        self.notes = ThreadNotes()
 
 
 RECENT = 20
 """IRPs whose histories are kept for a crash dump."""
+OWN_DRIVER = "rootbus"
+"""The bridge's own driver, whose devices are never refused."""
 MOST_FINDINGS = 1000
 """Findings that are kept. The same rule of the same driver on the same line is kept once."""
 
 
 class Verifier:
     """The findings of one bridge."""
+
+    relations: Relations
+    """What its bus drivers have said. The I/O manager puts it here."""
 
     def __init__(self, ke: Kernel) -> None:
         self._ke = ke
@@ -72,33 +104,56 @@ class Verifier:
             for irp_id, history in list(self._recent)
         ]
 
+    def me(self) -> ThreadNotes:
+        """What is known of the calling thread."""
+        return self._local.notes
+
     def running(self) -> list[Running]:
         """The routines of drivers that the calling thread is in, outermost first."""
-        return self._local.running
+        return self._local.notes.running
 
     def caller(self) -> DeviceObject[Any] | None:
         """Whose driver the calling thread runs."""
-        running = self._local.running
+        running = self._local.notes.running
         return running[-1].device if running else None
+
+    def innermost_dispatch(self) -> Running | None:
+        """The dispatch routine that the calling thread is in."""
+        return next((one for one in reversed(self._local.notes.running) if one.kind == "dispatch"), None)
 
     @contextmanager
     def entered(self, kind: str, device: DeviceObject[Any] | None, irp: Irp | None = None) -> Iterator[int]:
         """In this block the thread is in a routine of a driver. Gives how many spin locks it held when it came in."""
-        local = self._local
-        held = len(local.locks)
-        local.running.append(Running(kind, device, irp, held=held))
+        me = self._local.notes
+        held = len(me.locks)
+        me.running.append(Running(kind, device, irp, held=held))
         try:
             yield held
         finally:
-            local.running.pop()
+            me.running.pop()
+            if me.holds or me.completed or me.unwaited:
+                self.routine_over(me, None)
+
+    def routine_over(self, me: ThreadNotes, over: Running | None) -> None:
+        """A routine of a driver has returned, and has left something to be looked at. `over`: if it was a dispatch routine."""
+        remlocks.routine_over(self, me, over)
+        depth = len(me.running)
+        for one in [one for one in me.unwaited if one[0] > depth]:
+            me.unwaited.remove(one)
+            _, irp, device, place = one
+            if irp.state not in (IrpState.COMPLETED, IrpState.FREED):
+                control = irp.stack[-1].major_function in (IrpMajor.DEVICE_CONTROL, IrpMajor.INTERNAL_DEVICE_CONTROL)
+                name = "IoBuildDeviceControlWait" if control else "IoBuildSynchronousFsdRequestWait"
+                self.report(name, irp=irp, device=device, place=place)
 
     def locks(self) -> list[Any]:
         """The spin locks that the calling thread holds, in the order in which it acquired them."""
-        return self._local.locks
+        return self._local.notes.locks
 
     def held_here(self) -> list[Any]:
         """The spin locks that the routine of a driver which the calling thread runs has acquired, and not released."""
-        running, locks = self._local.running, self._local.locks
+        me = self._local.notes
+        running, locks = me.running, me.locks
         return locks[running[-1].held :] if running else list(locks)
 
     def report(
@@ -153,6 +208,8 @@ class Verifier:
         details: str = "",
         driver: str = "",
     ) -> Finding:
+        if irp is None:  # then the one that it is busy with says how it came there
+            irp = next((one.irp for one in reversed(self.running()) if one.irp and one.device is guilty), None)
         finding = Finding(
             rule,
             driver or (guilty.driver_object.name if guilty is not None else "(no driver)"),
@@ -174,6 +231,7 @@ class Verifier:
 
 def place_of_routine(routine: Any) -> str | None:
     """``file:line`` at which a routine begins: for what was found when it had returned."""
+    routine = getattr(routine, "__wrapped__", routine)
     code = getattr(getattr(routine, "__func__", routine), "__code__", None)
     return culprit.place_of(code, code.co_firstlineno) if code is not None else None
 

@@ -9,16 +9,13 @@ from hilbridge import HilbridgeError
 from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import (
     SL_PENDING_RETURNED,
-    DevicePowerState,
     IrpMajor,
     Irql,
     PnpMinor,
     PowerMinor,
-    PowerStateType,
     WmiMinor,
 )
 from hilbridge.model.irp import Irp
-from hilbridge.model.parameters import PowerParameters
 from hilbridge.model.status import (
     STATUS_INVALID_DEVICE_REQUEST,
     STATUS_MORE_PROCESSING_REQUIRED,
@@ -28,7 +25,7 @@ from hilbridge.model.status import (
     STATUS_UNSUCCESSFUL,
     NtStatus,
 )
-from tests.observe.verifier.stage import Device, Stage, case, end, end_from_dpc, filter_with, hold
+from tests.observe.verifier.stage import Device, Stage, case, end, end_from_dpc, filter_with, hold, send_power
 from tests.support import TinyDriver, complete, pass_down, succeed
 
 
@@ -294,20 +291,7 @@ def power_failure_passed_down(stage: Stage, wrong: bool) -> None:
         device.io.complete_request(irp)
         return STATUS_UNSUCCESSFUL
 
-    send_power(stage, power)
-
-
-def send_power(stage: Stage, power: Any) -> None:
-    device = stage.plug(filters=(filter_with(power, IrpMajor.POWER),))
-    own = stage.io.build_synchronous_fsd_request(
-        IrpMajor.POWER,
-        device.top,
-        Kevent(),
-        minor=PowerMinor.SET_POWER,
-        parameters=PowerParameters(PowerStateType.DEVICE, DevicePowerState.D3),
-    )
-    with contextlib.suppress(HilbridgeError):
-        stage.io.call_driver(device.top, own)
+    send_power(stage, power, minor=PowerMinor.QUERY_POWER)
 
 
 @case("CopiedWithoutCompletionRoutine")

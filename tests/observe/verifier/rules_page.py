@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hilbridge.observe.verifier.rules import RULES
+from hilbridge.observe.verifier.rule import Rule
+from hilbridge.observe.verifier.rules import THEMES
 
 HEAD = """\
 # The rules of the driver verifier
@@ -10,18 +11,22 @@ HEAD = """\
 Each rule with its number: the bug check, and its first parameter where that says which rule it is. F is fatal: the bug check
 is latched and raised, and the driver's stack fails. N is recorded, and raised when the bridge closes. W is recorded only.
 [Verify a driver](../howto/verify-a-driver.md) says how to use it.
-
+"""
+TABLE = """\
 | Rule | Number | | What was done | What to do |
 |---|---|---|---|---|
 """
 
 
 def draw() -> str:
-    rows = (
+    return HEAD + "".join(f"\n## {theme}\n\n{TABLE}{_rows(rules)}" for theme, rules in THEMES.items())
+
+
+def _rows(rules: tuple[Rule, ...]) -> str:
+    return "".join(
         f"| `{rule.name}` | {rule.number} | {rule.severity.value} | {_cell(rule.text)} | {_cell(rule.advice)} |\n"
-        for rule in RULES.values()
+        for rule in rules
     )
-    return HEAD + "".join(rows)
 
 
 def _cell(text: str) -> str:

@@ -10,9 +10,18 @@ from hilbridge import Bridge, HilbridgeError
 from hilbridge.bridge.handle import Handle
 from hilbridge.bridge.request import Request
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.model.codes import DISPATCH_LEVEL, IrpMajor, PnpMinor
+from hilbridge.kernel.event import Kevent
+from hilbridge.model.codes import (
+    DISPATCH_LEVEL,
+    DevicePowerState,
+    IrpMajor,
+    PnpMinor,
+    PowerMinor,
+    PowerStateType,
+)
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.parameters import NO_PARAMETERS, Parameters, PowerParameters
 from hilbridge.model.status import STATUS_PENDING, STATUS_SUCCESS, NtStatus
 from hilbridge.observe.verifier.options import Verify
 from tests.support import Extension, TinyDriver, complete, pass_down
@@ -72,6 +81,14 @@ class Stage:
     def pnp(self, minor: PnpMinor) -> None:
         with contextlib.suppress(HilbridgeError):
             self.io.send_pnp(self.drivers[-1].device, minor)
+
+    def send(self, device: Device, major: IrpMajor, minor: int, parameters: Parameters = NO_PARAMETERS) -> Irp:
+        """What the Plug and Play or power manager might send, to the top of the device's stack."""
+        top = device.top
+        irp = self.io.build_synchronous_fsd_request(major, top, Kevent(), minor=minor, parameters=parameters)
+        with contextlib.suppress(HilbridgeError):
+            self.io.call_driver(top, irp)
+        return irp
 
     def at_dispatch(self, work: Callable[[], object]) -> None:
         with contextlib.suppress(HilbridgeError), self.ke.raised_irql(DISPATCH_LEVEL):
@@ -133,3 +150,16 @@ def end_from_dpc(device: Device) -> None:
         end(device)
 
     device.ke.insert_queue_dpc(Kdpc(routine, None, device))
+
+
+D3 = PowerParameters(PowerStateType.DEVICE, DevicePowerState.D3)
+
+
+def send_power(
+    stage: Stage, *routines: Any, minor: int = PowerMinor.SET_POWER, parameters: PowerParameters = D3
+) -> Device:
+    """Send a power request through filters with these dispatch routines, bottom first. Returns the function driver's device."""
+    filters = tuple(filter_with(power, IrpMajor.POWER, f"filter{n}") for n, power in enumerate(routines))
+    device = stage.plug(filters=filters)
+    stage.send(device, IrpMajor.POWER, minor, parameters)
+    return device

@@ -5,13 +5,46 @@ from __future__ import annotations
 import pytest
 
 from hilbridge.observe.verifier.rule import Severity
-from hilbridge.observe.verifier.rules import BY_NUMBER, RULES, rule_of
-from tests.observe.verifier import device_cases, down_cases, kernel_cases, mdl_cases, up_cases
+from hilbridge.observe.verifier.rules import BY_NUMBER, RULES, THEMES, rule_of
+from tests.observe.verifier import (
+    add_cases,
+    device_cases,
+    down_cases,
+    event_cases,
+    irql_cases,
+    kernel_cases,
+    mark_cases,
+    mdl_cases,
+    pnp_cases,
+    power_cases,
+    relation_cases,
+    remlock_cases,
+    up_cases,
+)
 from tests.observe.verifier.stage import CASES, Stage
 
 ALL = sorted({*RULES, *CASES})
-MODULES = (down_cases, up_cases, device_cases, kernel_cases, mdl_cases)
+MODULES = (
+    down_cases,
+    up_cases,
+    mark_cases,
+    event_cases,
+    pnp_cases,
+    power_cases,
+    relation_cases,
+    device_cases,
+    add_cases,
+    remlock_cases,
+    irql_cases,
+    kernel_cases,
+    mdl_cases,
+)
 """Imported for what they register."""
+
+
+ONLY_THE_ROUTINE = {"IrqlReturn", "CancelSpinLock", "IsrIrql", "WorkItemIrql", "ThreadExit", "ThreadExitWithMutex"}
+"""What the model finds when the routine has returned: it names the driver and the routine."""
+ABOUT_IRPS = {rule.name for theme in list(THEMES)[:4] for rule in THEMES[theme]} - {"IrqlReturn", "FastIoIrql"}
 
 
 @pytest.mark.parametrize("rule", ALL)
@@ -26,6 +59,8 @@ def test_the_faulty_driver_breaks_this_rule_and_no_other(rule: str) -> None:
     finding = findings[0]
     assert finding.driver, "a finding names the driver"
     assert finding.rule.advice in str(finding)
+    assert finding.place or rule in ONLY_THE_ROUTINE, "a finding names the line"
+    assert finding.irp or rule not in ABOUT_IRPS, "a finding shows the request"
     if finding.rule.severity is Severity.WARNING:
         return
     assert any(finding.rule.number.split("/")[0] in str(f) for f in stage.bridge.faults), "it does not pass unseen"
@@ -43,7 +78,7 @@ def test_its_clean_twin_breaks_none(rule: str) -> None:
 
 
 def test_every_rule_has_its_name_and_number_once() -> None:
-    assert len(RULES) >= 60
+    assert len(RULES) == sum(map(len, THEMES.values())) >= 97
     numbers = [(rule.code, rule.parameter) for rule in RULES.values() if rule.parameter is not None]
     assert len(numbers) == len(set(numbers))
     for rule in RULES.values():

@@ -23,8 +23,8 @@ from hilbridge.model.status import (
     STATUS_UNSUCCESSFUL,
     NtStatus,
 )
-from tests.observe.verifier.down_cases import cancel_routine, goes_on, send_power
-from tests.observe.verifier.stage import Device, Stage, case, end, filter_with, hold, pnp_driver
+from tests.observe.verifier.down_cases import cancel_routine, goes_on
+from tests.observe.verifier.stage import Device, Stage, case, end, filter_with, hold, pnp_driver, send_power
 from tests.support import complete, pass_down, succeed
 
 
@@ -156,7 +156,7 @@ def suspicious_status(stage: Stage, wrong: bool) -> None:
     stage.read(read)
 
 
-def _completes(stage: Stage, minor: PnpMinor, status: NtStatus | None, wrong: bool) -> None:
+def completes(stage: Stage, minor: int, status: NtStatus | None, wrong: bool) -> None:
     """A function driver that completes a PnP request with a status instead of passing it on."""
 
     def pnp(device: Device, irp: Irp, proper: Any) -> NtStatus:
@@ -198,17 +198,17 @@ def pnp_turned_into_not_supported(stage: Stage, wrong: bool) -> None:
 
 @case("PnpIrpCompletion")
 def pnp_irp_completion(stage: Stage, wrong: bool) -> None:
-    _completes(stage, PnpMinor.QUERY_STOP_DEVICE, STATUS_SUCCESS, wrong)
+    completes(stage, PnpMinor.QUERY_STOP_DEVICE, STATUS_SUCCESS, wrong)
 
 
 @case("PnpUntouchedCompleted")
 def pnp_untouched_completed(stage: Stage, wrong: bool) -> None:
-    _completes(stage, PnpMinor.QUERY_INTERFACE, None, wrong)
+    completes(stage, PnpMinor.QUERY_INTERFACE, None, wrong)
 
 
 @case("MayNotFail")
 def may_not_fail(stage: Stage, wrong: bool) -> None:
-    _completes(stage, PnpMinor.STOP_DEVICE, STATUS_UNSUCCESSFUL, wrong)
+    completes(stage, PnpMinor.STOP_DEVICE, STATUS_UNSUCCESSFUL, wrong)
 
 
 @case("RemoveFailed")
