@@ -42,7 +42,7 @@ def test_a_driver_may_refuse_to_sleep() -> None:
 
     with Bridge.manual() as bridge:
         plug(bridge, TinyDriver("awake", {IrpMajor.POWER: power}))
-        with pytest.raises(DeviceBusy, match="cannot be put into D2.*awake"):
+        with pytest.raises(DeviceBusy, match=r"cannot be put into D2.*awake"):
             bridge.power("DUT", "D2")
         assert power_of(bridge, "DUT") == "D0"
 

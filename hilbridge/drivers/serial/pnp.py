@@ -64,7 +64,16 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
 
 def pnp(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     """Dispatch routine. What is not known is passed on untouched, and so is what comes out of turn and may not fail."""
-    minor = irp.current_stack_location.minor_function
+    minor, lock = irp.current_stack_location.minor_function, device.extension.remove_lock
+    if not (status := lock.acquire(irp)).is_success:
+        return _complete(device, irp, status)
+    status = _handle(device, irp, minor)
+    if not lock.removed:  # a removal has waited for it, and given up its own
+        lock.release(irp)
+    return status
+
+
+def _handle(device: DeviceObject[SerialExtension], irp: Irp, minor: int) -> NtStatus:
     handler = _HANDLERS.get(minor)
     if handler is None:
         return _pass_on(device, irp)
@@ -154,7 +163,6 @@ def _surprise_removal(device: DeviceObject[SerialExtension], irp: Irp) -> NtStat
 
 def _remove(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     extension = device.extension
-    extension.remove_lock.acquire(irp)
     deregister(device)
     extension.life.step(PnpMinor.REMOVE_DEVICE)
     hardware.take_away(device, "was removed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.iomgr.powersend import IS_GONE
 from hilbridge.model.capabilities import NO_NUMBER, DeviceCapabilities
 from hilbridge.model.codes import (
     DO_BUS_ENUMERATED_DEVICE,
@@ -266,7 +267,7 @@ def _power(verifier: Verifier, irp: VerifiedIrp, device: DeviceObject[Any], loca
             report("PowerUnknownCompleted" if minor not in _POWER else "PowerIrpCompletion")
     elif not back and minor not in _POWER:
         report("PowerUnknownCompleted")
-    elif minor == PowerMinor.SET_POWER and not (back and came == status):
+    elif minor == PowerMinor.SET_POWER and not (back and came == status) and status not in IS_GONE:
         report("PowerUpFail" if _goes_up(location.parameters) else "PowerDownFail")
 
 
