@@ -26,7 +26,7 @@ from hilbridge.model.status import (
     STATUS_SUCCESS,
     NtStatus,
 )
-from tests.machines.irpacts import ROOM, STATUSES, Plan, Then, plans
+from tests.machines.irpacts import ROOM, STATUSES, Plan, plans
 from tests.machines.irpdrivers import Actor, Rig, TellingIo, prepare, untouched_block
 from tests.machines.irpmodel import Maker, Model, ModelIrp
 from tests.machines.machinekit import Machine, Mistake, finds, machine, mistakes, run_machine
@@ -37,9 +37,6 @@ MADE_HERE = (Maker.OWNER, Maker.LOOSE, Maker.SYNCHRONOUS)
 STATUS = st.sampled_from(STATUSES)
 INFORMATION = st.integers(0, ROOM)
 WHICH = st.integers(0, 7)
-VERIFIED = tuple(then for then in Then if then is not Then.COMPLETES)
-"""What the verifier bears with. It keeps one status for an IRP, that which it was completed with last: if a completion routine
-completes it with another one, the driver below is blamed, whose complete_request has not returned yet."""
 
 
 @machine
@@ -71,7 +68,7 @@ class IrpMachine(Machine):
         return self.model.new(f"{maker.name.lower()}{self.number}", plan, maker)
 
     def draw(self, data: st.DataObject) -> Plan:
-        return data.draw(plans(self.model.levels, VERIFIED if self.verify else tuple(Then)))
+        return data.draw(plans(self.model.levels))
 
     # -- steps -------------------------------------------------------------------------------------------------------
 

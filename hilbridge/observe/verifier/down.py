@@ -175,7 +175,7 @@ def after(
         report("MarkIrpPending", details=f"it returned {status.name}")
         return
     if location in irp.completed_at:
-        ended = irp.ended_with
+        ended = irp.ended_with.get(location)
         if ended is not None and ended != status:
             name = "LowerDriverReturn" if passed_down is not None else "CompleteRequestStatusCheck"
             report(name, details=f"it returned {status.name}, and the IRP ended with {ended}")

@@ -79,8 +79,9 @@ class VerifiedIrp(Irp):
         """Location -> what call_driver returned to the driver of that location."""
         self.protocol: Protocol | None = None
         """What is noted of a Plug and Play, power or system control request."""
-        self.ended_with: Any = None
-        """The status with which it was completed last."""
+        self.ended_with: dict[int, Any] = {}
+        """Location -> the status with which it was completed there. A completion routine above that takes the IRP back may
+        complete it with another one, before the driver below has returned."""
         self.looked_at_cancel = True
         """Whether somebody has asked for `cancel` since a cancel routine was set."""
 

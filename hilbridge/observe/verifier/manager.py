@@ -109,8 +109,9 @@ class VerifiedIoManager(VerifiedCalls):
         up.completing(self.verifier, irp, processor.irql)
         if isinstance(irp, VerifiedIrp):
             if irp.state in (IrpState.DISPATCHED, IrpState.PENDING, IrpState.OFFERED):
-                irp.completed_at.update(range(irp.current_location, irp.stack_count + 1))
-                irp.ended_with = irp.io_status.status
+                passed = range(irp.current_location, irp.stack_count + 1)
+                irp.completed_at.update(passed)
+                irp.ended_with.update(dict.fromkeys(passed, irp.io_status.status))
             irp.note("completed with", irp.io_status.status, 2)
             if irp.protocol is not None:
                 self.verifier.relations.told(irp)

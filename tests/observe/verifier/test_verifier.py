@@ -12,7 +12,13 @@ from hilbridge.iomgr.manager import IoManager
 from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import IrpMajor
 from hilbridge.model.irp import Irp
-from hilbridge.model.status import STATUS_CANCELLED, STATUS_PENDING, STATUS_SUCCESS, NtStatus
+from hilbridge.model.status import (
+    STATUS_CANCELLED,
+    STATUS_MORE_PROCESSING_REQUIRED,
+    STATUS_PENDING,
+    STATUS_SUCCESS,
+    NtStatus,
+)
 from hilbridge.observe.observed import observed_by
 from hilbridge.observe.trace import Trace
 from hilbridge.observe.verifier.options import Verify
@@ -20,7 +26,7 @@ from hilbridge.observe.verifier.rule import Severity
 from tests.docs.mdkit import DOCS
 from tests.observe.verifier.rules_page import draw
 from tests.observe.verifier.stage import Device, hold
-from tests.support import TinyDriver, complete, pend
+from tests.support import TinyDriver, complete, pass_down, pend, plug
 
 
 def marked_and_done(device: Device, irp: Irp) -> NtStatus:
@@ -123,6 +129,31 @@ def test_the_same_mistake_on_the_same_line_is_one_finding() -> None:
         handle.submit_read(1)
     bridge.close()
     assert len(bridge.findings) == 1
+
+
+def test_a_driver_below_is_not_blamed_for_what_the_one_above_makes_of_it() -> None:
+    """A completion routine completes the IRP itself, with another status, before the driver below has returned its own."""
+
+    def up(device: Device | None, irp: Irp, _context: Any) -> NtStatus:
+        assert device is not None
+        complete(device, irp, STATUS_CANCELLED)
+        return STATUS_MORE_PROCESSING_REQUIRED
+
+    def down(device: Device, irp: Irp) -> NtStatus:
+        irp.mark_pending()
+        irp.copy_current_stack_location_to_next()
+        irp.set_completion_routine(up)
+        device.io.call_driver(device.extension.lower, irp)
+        return STATUS_PENDING
+
+    passes = dict.fromkeys((IrpMajor.CREATE, IrpMajor.CLEANUP, IrpMajor.CLOSE), pass_down)
+    above = TinyDriver("above", {**passes, IrpMajor.READ: down}, named=False)
+    with Bridge.manual(verify=True) as bridge:
+        plug(bridge, TinyDriver("below", {IrpMajor.READ: complete}), upper_filters=[above])
+        with bridge.open("DUT") as handle:
+            request = handle.submit_read(4)
+        assert request.status == STATUS_CANCELLED
+        assert not bridge.findings
 
 
 def test_instruments_stand_on_the_verifier() -> None:
