@@ -21,7 +21,7 @@ test: system $(STAMP) lint types floors verified ## everything but soak: lint, t
 	$(PYTEST)
 
 verified: $(STAMP) ## the tests of the drivers once more, under the driver verifier
-	HILBRIDGE_VERIFY=all $(PYTEST) -q -m "not slow and not soak" tests/drivers tests/filters tests/bridge
+	HILBRIDGE_VERIFY=all $(PYTEST) -q -m "not slow and not soak" tests/drivers tests/filters tests/bridge tests/pnp
 
 check: $(STAMP) lint types floors ## the quick loop: as test, without the slow tests
 	$(PYTEST) -m "not slow and not soak"

@@ -19,6 +19,13 @@ def tree() -> Iterator[Tree]:
 
 
 @pytest.fixture
+def unverified_tree() -> Iterator[Tree]:
+    """The same without the verifier, also if all others have it: for what the manager says to drivers that it would stop first."""
+    with Bridge.manual(verify=False) as bridge:
+        yield Tree(bridge)
+
+
+@pytest.fixture
 def pty() -> Iterator[Pty]:
     """A port that another program can have as well."""
     pty = Pty()

@@ -76,7 +76,8 @@ def test_only_what_is_started_can_be_stopped(tree: Tree) -> None:
         tree.bridge.start("gadget1")
 
 
-def test_a_driver_that_fails_what_may_not_fail_is_at_fault(tree: Tree) -> None:
+def test_a_driver_that_fails_what_may_not_fail_is_at_fault(unverified_tree: Tree) -> None:
+    tree = unverified_tree
     tree.put("1")
     tree.gadget.refuses[PnpMinor.STOP_DEVICE] = STATUS_UNSUCCESSFUL
     tree.bridge.stop("gadget1")

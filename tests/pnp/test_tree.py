@@ -179,7 +179,8 @@ def test_a_bus_that_reports_a_device_twice_is_stopped(tree: Tree) -> None:
     assert tree.states() == {"bus": "started", "gadget1": "started"}, "it was started again, and tells the truth now"
 
 
-def test_a_bus_that_reports_no_pdo_is_stopped(tree: Tree) -> None:
+def test_a_bus_that_reports_no_pdo_is_stopped(unverified_tree: Tree) -> None:
+    tree = unverified_tree
     tree.bus.report = [tree.bus.device]
     with bug_check(0xCA, 2) as caught:
         tree.bridge.pnp.relations_changed(tree.bus.device.bottom, RelationType.BUS)
