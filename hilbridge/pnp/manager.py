@@ -10,6 +10,7 @@ who manages devices, for as long as the limits allow, and nobody who uses one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -298,10 +299,17 @@ class PnpManager:
             self._enumerator.enumerate(node.parent)
 
     def surprise(self, node: DeviceNode, reason: HilbridgeError) -> None:
-        """The device has gone. SURPRISE_REMOVAL, and REMOVE when it is not open any more."""
-        for one in node.subtree():
-            if not one.removing:
-                self._surprise(one, reason)
+        """The device has gone, with all that hangs on it. SURPRISE_REMOVAL, and REMOVE when it is not open any more.
+
+        First all hear of it, so that a bus driver knows when its children are removed that they are gone for good.
+        """
+        tree = node.subtree()
+        with contextlib.ExitStack() as steps:  # all of it is done, whatever a driver does; the first thing raised is told
+            for one in reversed(tree):
+                steps.callback(self.remove_if_unused, one)
+            for one in reversed(tree):
+                if not one.removing:
+                    steps.callback(self._surprise, one, reason)
 
     def _surprise(self, node: DeviceNode, reason: HilbridgeError) -> None:
         node.life.step(PnpMinor.SURPRISE_REMOVAL)
@@ -318,7 +326,6 @@ class PnpManager:
             self.io.notify_target_device(node.pdo, NotifyEvent.REMOVE_COMPLETE)
             for file in list(stack.files):
                 self.io.end_outstanding(file)
-            self.remove_if_unused(node)
 
     def remove_if_unused(self, node: DeviceNode) -> None:
         """The last step of a removal that has had to wait: for handles, and for what hangs on the device."""

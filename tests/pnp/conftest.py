@@ -20,7 +20,7 @@ def tree() -> Iterator[Tree]:
 
 @pytest.fixture
 def unverified_tree() -> Iterator[Tree]:
-    """The same without the verifier, also if all others have it: for what the manager says to drivers that it would stop first."""
+    """The same without the verifier, also if all others have it: for what that would stop before the manager does."""
     with Bridge.manual(verify=False) as bridge:
         yield Tree(bridge)
 

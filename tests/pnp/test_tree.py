@@ -230,8 +230,9 @@ def test_a_bus_that_is_pulled_takes_what_hangs_on_it_along(tree: Tree) -> None:
     tree.log.clear()
     tree.bridge.unplug("bus")
     assert tree.log == [
-        *["gadget SURPRISE_REMOVAL", "gadget REMOVE"] * 2,
+        *["gadget SURPRISE_REMOVAL"] * 2,
         "toybus SURPRISE_REMOVAL",
+        *["gadget REMOVE"] * 2,
         "toybus REMOVE",
     ]
     assert tree.bridge.devices() == []
