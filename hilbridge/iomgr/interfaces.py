@@ -3,6 +3,9 @@ r"""Device interfaces: how a device without a name is found. IoRegisterDeviceInt
 A driver registers an interface of its PDO: a GUID that says what can be done with the device. While the interface is enabled,
 its symbolic link, ``\??\ROOT#toasterbus#bus#{d35f...}``, opens the device, and applications find it by the GUID. While it is
 not, it is invisible. A reference string is appended to the link, and reaches CREATE as the file's name.
+
+What a driver enables in START_DEVICE is seen when the whole stack has started, as Microsoft's page on IoSetDeviceInterfaceState
+says: a callback that opens the device at once must not come too early. If the start fails, nobody hears anything.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hilbridge.iomgr.pnp import PnpRoutines
+from hilbridge.iomgr.pnp import PNP_TIMEOUT, PnpAnswer, PnpRoutines
+from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.kernel import Kernel
-from hilbridge.model.codes import DO_BUS_ENUMERATED_DEVICE, IdType, PnpMinor
+from hilbridge.model.codes import DO_BUS_ENUMERATED_DEVICE, IdType, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import NtStatusError
-from hilbridge.model.parameters import QueryInterfaceParameters
+from hilbridge.model.parameters import NO_PARAMETERS, Parameters, QueryIdParameters, QueryInterfaceParameters
 from hilbridge.model.status import (
     STATUS_INVALID_PARAMETER,
+    STATUS_NO_SUCH_DEVICE,
     STATUS_OBJECT_NAME_EXISTS,
     STATUS_OBJECT_NAME_NOT_FOUND,
     STATUS_SUCCESS,
@@ -31,7 +36,7 @@ _VERIFIER = "DRIVER_VERIFIER_IOMANAGER_VIOLATION"
 class DeviceInterface:
     """One interface of one device."""
 
-    __slots__ = ("enabled", "guid", "link", "physical", "reference")
+    __slots__ = ("enabled", "exposed", "guid", "link", "physical", "reference")
 
     def __init__(self, physical: DeviceObject[Any], guid: str, base: str, reference: str) -> None:
         self.physical = physical
@@ -39,6 +44,8 @@ class DeviceInterface:
         self.reference = reference
         self.link = f"\\??\\{base}\\{reference}" if reference else f"\\??\\{base}"
         self.enabled = False
+        self.exposed = False
+        """Enabled, and to be seen: that is later if it was enabled during the start of the device."""
 
 
 def checked_guid(guid: str) -> str:
@@ -57,6 +64,8 @@ class InterfaceRoutines(PnpRoutines):
         super().__init__(ke)
         self._interfaces: dict[str, DeviceInterface] = {}
         """By link, in lower case. Guarded by the I/O manager's lock."""
+        self._starting: set[DeviceObject[Any]] = set()
+        """PDOs whose stacks have START_DEVICE."""
 
     def register_device_interface(self, physical: DeviceObject[Any], interface_class: str, reference: str = "") -> str:
         r"""IoRegisterDeviceInterface, of a PDO, usually in AddDevice: returns the symbolic link of the interface.
@@ -72,7 +81,7 @@ class InterfaceRoutines(PnpRoutines):
         if not physical.flags & DO_BUS_ENUMERATED_DEVICE:
             hint = "interfaces belong to the physical device that AddDevice was given"
             raise self.bug_check(0xC9, _VERIFIER, 0x24D, physical, hint=hint)
-        path = f"{self.query_id(physical, IdType.DEVICE_ID)}\\{self.query_id(physical, IdType.INSTANCE_ID) or ''}"
+        path = f"{self._id(physical, IdType.DEVICE_ID) or 'UNKNOWN'}\\{self._id(physical, IdType.INSTANCE_ID)}"
         found = DeviceInterface(physical, guid, f"{path.replace(chr(92), '#')}#{guid}", reference)
         with self._lock:
             known = self._interfaces.get(found.link.lower())
@@ -80,12 +89,22 @@ class InterfaceRoutines(PnpRoutines):
                 self._interfaces[found.link.lower()] = known = found
         return known.link
 
+    def _id(self, physical: DeviceObject[Any], kind: IdType) -> str:
+        """What the bus driver calls the device. It is asked past the drivers above: in AddDevice they are half built."""
+        event = Kevent()
+        irp = self.build_synchronous_fsd_request(
+            IrpMajor.PNP, physical, event, minor=PnpMinor.QUERY_ID, parameters=QueryIdParameters(kind)
+        )
+        answer: tuple[NtStatus, Any] = self._send(physical, irp, event, PNP_TIMEOUT, "IRP_MN_QUERY_ID")
+        return answer[1] if answer[0].is_success and isinstance(answer[1], str) else ""
+
     def set_device_interface_state(self, link: str, enable: bool) -> NtStatus:
         """IoSetDeviceInterfaceState: from now on the device can be found and opened by this link; or cannot any more.
 
         Who waits for interfaces of this class is told, once for each change. As Microsoft's page on the routine says:
         STATUS_OBJECT_NAME_EXISTS if it is enabled already, which is no error; STATUS_OBJECT_NAME_NOT_FOUND if it is disabled
-        already, or nobody has registered it.
+        already, or nobody has registered it. STATUS_NO_SUCH_DEVICE, which is ours: to enable one whose device has gone or
+        failed, so that what the system has disabled stays so.
         """
         self._passive("set_device_interface_state")
         with self._lock:
@@ -94,7 +113,12 @@ class InterfaceRoutines(PnpRoutines):
                 return STATUS_OBJECT_NAME_NOT_FOUND
             if interface.enabled == enable:
                 return STATUS_OBJECT_NAME_EXISTS if enable else STATUS_OBJECT_NAME_NOT_FOUND
-            self._switch(interface, enable)
+            stack = interface.physical.device_stack
+            if enable and (interface.physical.delete_pending or stack.removed is not None or stack.fault is not None):
+                return STATUS_NO_SUCH_DEVICE
+            interface.enabled = enable
+            told = [] if interface.physical in self._starting and enable else self._expose(interface, enable)
+        self.post_news(told)
         return STATUS_SUCCESS
 
     def get_device_interfaces(
@@ -114,7 +138,7 @@ class InterfaceRoutines(PnpRoutines):
                 one.link
                 for one in self._interfaces.values()
                 if one.guid == guid
-                and (one.enabled or include_disabled)
+                and (one.exposed or include_disabled)
                 and (physical is None or one.physical is physical)
             ]
 
@@ -129,22 +153,58 @@ class InterfaceRoutines(PnpRoutines):
 
     def disable_interfaces_of(self, physical: DeviceObject[Any], *, forget: bool = False) -> None:
         """The device has gone: what its driver has left enabled is disabled. `forget`: and is not registered any more."""
+        told: list[Any] = []
         with self._lock:
             for key, interface in list(self._interfaces.items()):
                 if interface.physical is physical:
-                    if interface.enabled:
-                        self._switch(interface, False)
+                    interface.enabled = False
+                    told += self._expose(interface, False)
                     if forget:
                         del self._interfaces[key]
+        self.post_news(told)
 
-    def _switch(self, interface: DeviceInterface, enable: bool) -> None:
-        """Under the lock: so that who registers for news hears of each change, and of none twice."""
-        interface.enabled = enable
-        if enable:
+    def ask_pnp(
+        self,
+        device: DeviceObject[Any],
+        minor: PnpMinor,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout: float = PNP_TIMEOUT,
+    ) -> PnpAnswer:
+        """Send a Plug and Play request. What START_DEVICE enables is to be seen when all of the stack has started."""
+        if minor != PnpMinor.START_DEVICE:
+            return super().ask_pnp(device, minor, parameters, timeout)
+        physical = device.bottom
+        with self._lock:
+            self._starting.add(physical)
+        answer = None
+        try:
+            answer = super().ask_pnp(device, minor, parameters, timeout)
+        finally:
+            told: list[Any] = []
+            with self._lock:
+                self._starting.discard(physical)
+                if answer is not None and answer.status.is_success:
+                    for one in self._interfaces.values():
+                        if one.physical is physical and one.enabled:
+                            told += self._expose(one, True)
+            self.post_news(told)
+        return answer
+
+    def _expose(self, interface: DeviceInterface, exposed: bool) -> list[Any]:
+        """Under the lock: so that who registers for news hears of each change, and of none twice. Returns who is to be told."""
+        if interface.exposed == exposed:
+            return []
+        interface.exposed = exposed
+        if exposed:
             self.namespace.link_device(interface.link, interface.physical)
         else:
             self.namespace.unlink_device(interface.link)
-        self.interface_changed(interface)
+        return self.interface_changed(interface)
 
-    def interface_changed(self, interface: DeviceInterface) -> None:
-        """Under the lock: an interface was enabled or disabled. See `hilbridge.iomgr.pnpnotify`."""
+    def interface_changed(self, interface: DeviceInterface) -> list[Any]:
+        """Under the lock: an interface has come or gone. See `hilbridge.iomgr.pnpnotify`, and so for the next one."""
+        raise NotImplementedError
+
+    def post_news(self, entries: list[Any]) -> None:
+        """The lock has been released: now they are told."""
+        raise NotImplementedError

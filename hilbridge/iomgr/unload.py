@@ -195,6 +195,10 @@ class UnloadRoutines(DeviceRoutines, MdlRoutines):
         """Whether the driver has registered for Plug and Play notifications: see `hilbridge.iomgr.pnpnotify`."""
         return False
 
+    def take_away_notifications(self, driver: DriverObject) -> list[str]:
+        """Registrations that a driver that goes has not given back; see `hilbridge.iomgr.pnpnotify`."""
+        return []
+
     def _in_use(self, driver: DriverObject) -> str:
         if driver.pointer_count:
             return f"{driver.pointer_count} references to the driver"
@@ -285,6 +289,7 @@ class UnloadRoutines(DeviceRoutines, MdlRoutines):
             if not thread.failed:
                 left.append(f"{thread!r} (at {thread.where()})")
             thread.abandon()
+        left += self.take_away_notifications(driver)
         for device in driver.devices:
             note(device, repr(device))
             if device.attached_device is not None:

@@ -59,6 +59,7 @@ class Stage:
         plug(self.bridge, TinyDriver("listener"), name="LISTENER")
         self.listener: DriverObject = self.io.drivers["listener"]
         self.news: list[tuple[Any, ...]] = []
+        self.entries: list[Any] = []
         self.answer: Any = STATUS_SUCCESS
 
     def hear(self, told: PnpNotification, context: Any) -> NtStatus:
@@ -67,7 +68,14 @@ class Stage:
 
     def listen(self, data: Any = CLASS, **options: Any) -> Any:
         kind = NotifyCategory.DEVICE_INTERFACE_CHANGE if isinstance(data, str) else NotifyCategory.TARGET_DEVICE_CHANGE
-        return self.io.register_plug_play_notification(kind, data, self.listener, self.hear, "context", **options)
+        entry = self.io.register_plug_play_notification(kind, data, self.listener, self.hear, "context", **options)
+        self.entries.append(entry)
+        return entry
+
+    def close(self) -> None:
+        for entry in self.entries:
+            self.io.unregister_plug_play_notification(entry)
+        self.bridge.close()
 
     def enable(self, on: bool = True) -> NtStatus:
         return self.io.set_device_interface_state(self.link, on)
@@ -81,7 +89,7 @@ class Stage:
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
-    stage.bridge.close()
+    stage.close()
 
 
 # -- interfaces ----------------------------------------------------------------------------------------------------------
@@ -397,9 +405,7 @@ def switching_against_registering() -> Race:
     def check() -> None:
         assert stage.settle() == ["INTERFACE_ARRIVAL"]
 
-    return Race(
-        {"enable": stage.enable, "register": lambda: stage.listen(include_existing=True)}, check, stage.bridge.close
-    )
+    return Race({"enable": stage.enable, "register": lambda: stage.listen(include_existing=True)}, check, stage.close)
 
 
 def unregistering_against_the_news() -> Race:
@@ -416,7 +422,7 @@ def unregistering_against_the_news() -> Race:
     def check() -> None:
         assert len(stage.settle()) == left[0]
 
-    return Race({"leave": leave, "tell": lambda: stage.bridge.machine.run_until_idle()}, check, stage.bridge.close)
+    return Race({"leave": leave, "tell": lambda: stage.bridge.machine.run_until_idle()}, check, stage.close)
 
 
 @pytest.mark.parametrize("race", [switching_against_registering, unregistering_against_the_news])
