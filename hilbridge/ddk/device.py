@@ -60,6 +60,8 @@ class Device:
         """Where the device is in its life."""
         self.in_d0 = False
         """It works: started, and fully on. Power-managed queues are held while it does not."""
+        self.power_state = DevicePowerState.D3
+        """The state that it is in, or is about to enter."""
         self.refusal: NtStatus | None = None
         """What every request ends with, once the device has gone."""
         self.last_error: HilbridgeError | None = None
@@ -180,17 +182,18 @@ class Device:
         self._hardware = True
         try:
             self.prepare_hardware(resources)
-            self.enter_d0(DevicePowerState.D3)
+            self.enter_d0()
         except BaseException:
             self.take_hardware_away()
             raise
 
-    def enter_d0(self, previous: DevicePowerState) -> None:
+    def enter_d0(self) -> None:
         """The device works from now on."""
         if self.in_d0:
             return
         self.target.start()
-        self.d0_entry(previous)
+        self.d0_entry(self.power_state)
+        self.power_state = DevicePowerState.D0
         self.in_d0 = True
         for reader in self._readers:
             reader.start()
@@ -214,6 +217,7 @@ class Device:
         for reader in self._readers:
             reader.stop()
         self.in_d0 = False
+        self.power_state = target
         self._on_the_way_out(lambda: self.d0_exit(target))
 
     def stop(self) -> None:
@@ -243,6 +247,8 @@ class Device:
             queue.purge(refusal, refusal)
         for queue in self._queues:
             queue.tell_stopping(StopReason.PURGE)
+        for reader in self._readers:
+            reader.quit()  # before the targets end their reads: that is no failure
         for target in self._targets:
             if not target.started or (surprise and target is self.target):
                 target.remove(refusal)  # there is nobody left to talk to

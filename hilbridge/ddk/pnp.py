@@ -213,7 +213,7 @@ def _power_up(device: DeviceObject[Device], irp: Irp) -> None:
     try:
         # Only what has been started: D0 of a device without hardware is the bus driver's affair.
         if irp.io_status.status.is_success and context.refusal is None and context.has_hardware:
-            context.enter_d0(DevicePowerState.D3)
+            context.enter_d0()
     except DriverFault:
         raise
     except HilbridgeError as error:

@@ -74,13 +74,17 @@ class ContinuousReader:
 
     def stop(self, timeout: float = PATIENCE) -> None:
         """At PASSIVE_LEVEL: cancel the reads, and wait for them. What they have brought is told still."""
+        self.quit()
+        if not self.device.ke.wait_for_single_object(self._idle, timeout):
+            self.target.wait_until_idle(0)  # who has the reads is reported
+
+    def quit(self) -> None:
+        """Cancel the reads, and send no more."""
         with self._lock:
             self.running = False
             out = [sent for sent in self._out.values() if sent is not None]
         for sent in out:
             sent.cancel()
-        if not self.device.ke.wait_for_single_object(self._idle, timeout):
-            self.target.wait_until_idle(0)  # who has the reads is reported
 
     def _pump(self) -> None:
         """Tell what has come, and send again, until there is nothing to do. Whoever is at it already does it for us."""

@@ -262,10 +262,10 @@ class Request:
 
         False if there is neither.
         """
+        self.purge_status = status  # also if it ends later, by whatever the driver does about it
         sent = self.sent
         if sent is None and not self._cancelable:
             return False
-        self.purge_status = status
         if sent is not None:
             sent.cancel()
         elif self.irp.set_cancel_routine(None) is not None:
