@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hilbridge.ddk.device import Device
     from hilbridge.model.file import FileObject
 
-Handler = Callable[[Request], None]
+Handler = Callable[[Request], object]
 HELD_BY_DRIVER, HELD_BY_DEVICE = 1, 2
 NOT_QUEUEABLE = frozenset(
     {IrpMajor.CREATE, IrpMajor.CLEANUP, IrpMajor.CLOSE, IrpMajor.PNP, IrpMajor.POWER, IrpMajor.SYSTEM_CONTROL}
@@ -46,7 +46,7 @@ class StopReason(IntEnum):
     """The device goes: complete the request."""
 
 
-OnStop = Callable[[Request, StopReason], None]
+OnStop = Callable[[Request, StopReason], object]
 
 
 class IoQueue:
@@ -441,7 +441,7 @@ class ManualQueue(IoQueue):
         self,
         device: Device,
         *majors: IrpMajor,
-        on_ready: Callable[[ManualQueue], None] | None = None,
+        on_ready: Callable[[ManualQueue], object] | None = None,
         power_managed: bool | None = None,
         on_stop: OnStop | None = None,
         on_resume: Handler | None = None,
@@ -476,7 +476,7 @@ class ManualQueue(IoQueue):
             self._ready(self._on_ready)
 
     @calls_driver("dispatch", "its on_ready routine", lambda frame: frame["self"].device.device_object)
-    def _ready(self, on_ready: Callable[[ManualQueue], None]) -> None:
+    def _ready(self, on_ready: Callable[[ManualQueue], object]) -> None:
         try:
             on_ready(self)
         except Exception as error:  # noqa: BLE001 - latched

@@ -33,7 +33,7 @@ class ContinuousReader:
     def __init__(
         self,
         target: IoTarget,
-        on_data: Callable[[bytes], None],
+        on_data: Callable[[bytes], object],
         *,
         length: int = 4096,
         pending: int = 2,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hilbridge.model.file import FileObject
     from hilbridge.model.parameters import Parameters
 
-OnCancel = Callable[["Request"], None]
+OnCancel = Callable[["Request"], object]
 _CONTROLS = (IrpMajor.DEVICE_CONTROL, IrpMajor.INTERNAL_DEVICE_CONTROL)
 _IOMANAGER = "DRIVER_VERIFIER_IOMANAGER_VIOLATION"
 
@@ -233,8 +233,8 @@ class Request:
         """WdfRequestMarkCancelable: whoever keeps a request says what is to be done when its caller gives up.
 
         ``callback(request)`` is called at most once, up to DISPATCH_LEVEL, with no lock held. It may be called before this
-        returns: then False. It completes the request, as a rule with STATUS_CANCELLED. It may run at the same time as another routine that
-        completes the request: the first one wins. It is also called when the device goes.
+        returns: then False. It completes the request, as a rule with STATUS_CANCELLED. It may run at the same time as another
+        routine that completes the request: the first one wins. It is also called when the device goes.
         """
         if self._cancelable:
             raise DriverFault(f"{self!r} is cancelable already: unmark_cancelable() first")
@@ -291,7 +291,7 @@ class Request:
     def forward(
         self,
         target: IoTarget,
-        on_complete: Callable[[Request, Sent], None] | None = None,
+        on_complete: Callable[[Request, Sent], object] | None = None,
         *,
         timeout: float | None = None,
     ) -> None:

@@ -67,7 +67,7 @@ class Sent:
     )
 
     def __init__(
-        self, target: IoTarget, irp: Irp, major: int, callback: Callable[[Sent], None], request: Request | None = None
+        self, target: IoTarget, irp: Irp, major: int, callback: Callable[[Sent], object], request: Request | None = None
     ) -> None:
         self.target = target
         self.irp = irp
@@ -159,7 +159,7 @@ class IoTarget:
     def submit_read(
         self,
         length: int,
-        callback: Callable[[Sent], None],
+        callback: Callable[[Sent], object],
         *,
         timeout: float | None = None,
         parameters: ReadParameters | None = None,
@@ -171,7 +171,7 @@ class IoTarget:
         return self._build(IrpMajor.READ, bytearray(length), parameters or ReadParameters(length), callback, timeout)
 
     def submit_write(
-        self, data: bytes | bytearray, callback: Callable[[Sent], None], *, timeout: float | None = None
+        self, data: bytes | bytearray, callback: Callable[[Sent], object], *, timeout: float | None = None
     ) -> Sent:
         """WdfIoTargetFormatRequestForWrite and WdfRequestSend."""
         return self._build(IrpMajor.WRITE, bytearray(data), WriteParameters(len(data)), callback, timeout)
@@ -179,7 +179,7 @@ class IoTarget:
     def submit_ioctl(
         self,
         code: int,
-        callback: Callable[[Sent], None],
+        callback: Callable[[Sent], object],
         data: bytes = b"",
         size: int = 0,
         *,
@@ -207,7 +207,7 @@ class IoTarget:
         major: IrpMajor,
         buffer: bytearray,
         parameters: Parameters,
-        callback: Callable[[Sent], None],
+        callback: Callable[[Sent], object],
         timeout: float | None,
     ) -> Sent:
         irp = self._io.build_asynchronous_fsd_request(major, self.device_object, buffer, parameters=parameters)
@@ -216,7 +216,7 @@ class IoTarget:
     def send(
         self,
         request: Request,
-        on_complete: Callable[[Request, Sent], None] | None = None,
+        on_complete: Callable[[Request, Sent], object] | None = None,
         *,
         timeout: float | None = None,
     ) -> Sent:
@@ -419,7 +419,7 @@ def _ignore(_sent: Sent) -> None:
     """Nobody is to be called."""
 
 
-def _forwarded(request: Request, on_complete: Callable[[Request, Sent], None] | None, sent: Sent) -> None:
+def _forwarded(request: Request, on_complete: Callable[[Request, Sent], object] | None, sent: Sent) -> None:
     if on_complete is not None:
         on_complete(request, sent)
     else:

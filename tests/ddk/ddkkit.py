@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 from hilbridge import Bridge, ddk
 from hilbridge.bridge.handle import Handle
+from hilbridge.iomgr.request import IoRequest
 from hilbridge.model.codes import PnpMinor
 from hilbridge.model.hardware import Line
 from hilbridge.model.status import NtStatus
+from tests.support import do
 
 DeviceT = TypeVar("DeviceT", bound=ddk.Device)
 
@@ -18,7 +20,7 @@ DeviceT = TypeVar("DeviceT", bound=ddk.Device)
 class Bare(ddk.Device):
     """Keeps a diary of its hooks; `setup` makes its queues."""
 
-    setup: Callable[[Any], None] = lambda self: None
+    setup: Callable[[Any], object] = lambda self: None
 
     def __init__(self, init: ddk.DeviceInit) -> None:
         super().__init__(init)
@@ -59,9 +61,20 @@ class Bare(ddk.Device):
         request.complete(ddk.STATUS_CANCELLED)
 
 
-def bare(setup: Callable[[Any], None], **more: Any) -> type[Bare]:
+def bare(setup: Callable[[Any], object], **more: Any) -> type[Bare]:
     """A class of its own: tests do not share one."""
     return type("Made", (Bare,), {"setup": setup, "__module__": "tests.ddk.made", **more})
+
+
+def irp_id(request: IoRequest) -> int:
+    """Which IRP a request of an application is."""
+    assert request.irp is not None
+    return request.irp.id
+
+
+def dpc(work: Callable[[], object], device: ddk.DeviceObject[Any] | None = None) -> ddk.Kdpc:
+    """A DPC that does `work`."""
+    return ddk.Kdpc(lambda *_: do(work), None, device)
 
 
 class Setup:

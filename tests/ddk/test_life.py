@@ -19,7 +19,8 @@ from hilbridge.model.codes import (
 )
 from hilbridge.model.parameters import PowerParameters, WmiParameters
 from hilbridge.virtual.line import VirtualLine
-from tests.ddk.ddkkit import Bare, Setup, bare, plug, plugged
+from tests.ddk.ddkkit import Bare, Setup, bare, dpc, plug, plugged
+from tests.support import now
 
 
 def with_writes(self: Bare) -> None:
@@ -49,12 +50,12 @@ def test_a_device_comes_and_is_pulled() -> None:
     with plugged(bare(with_writes)) as it:
         device = it.device
         assert device.in_d0
-        assert device.pnp.state is ddk.PnpState.STARTED
+        assert now(device.pnp.state) is ddk.PnpState.STARTED
         with it.open() as handle:
             handle.write(b"abc")
         it.bridge.unplug("DUT")
         assert device.diary == ["prepare", "entry from D3", "surprise", "exit to D3", "release", "removed"]
-        assert device.pnp.state is ddk.PnpState.REMOVED
+        assert now(device.pnp.state) is ddk.PnpState.REMOVED
         assert device.device_object.delete_pending
         assert device.remove_lock.removed
         assert device.remove_lock.count == 0
@@ -72,7 +73,7 @@ def test_the_orderly_way() -> None:
         it.pnp(PnpMinor.START_DEVICE)
         assert it.pnp(PnpMinor.QUERY_REMOVE_DEVICE) == ddk.STATUS_SUCCESS
         assert it.pnp(PnpMinor.CANCEL_REMOVE_DEVICE) == ddk.STATUS_SUCCESS
-        assert device.pnp.state is ddk.PnpState.STARTED
+        assert now(device.pnp.state) is ddk.PnpState.STARTED
         device.diary.clear()
         it.bridge.close()
         assert device.diary == ["exit to D3", "release", "removed"]
@@ -103,7 +104,7 @@ def test_a_start_that_fails_gives_back_its_hardware() -> None:
         init(self, what)
         devices.append(self)
 
-    made.__init__ = remember  # type: ignore[method-assign]
+    made.__init__ = remember  # type: ignore[assignment, method-assign]
     with Bridge.manual(verify=True) as bridge:
         with pytest.raises(DeviceFault, match="no answer"):
             plug(bridge, made)
@@ -181,11 +182,10 @@ def test_create_may_refuse_or_wait() -> None:
             self.kept.append(request)
             raise ddk.NtStatusError(ddk.STATUS_ACCESS_DENIED, "not you")
         timer = ddk.Ktimer()
-        dpc = ddk.Kdpc(lambda *_: request.complete() and None, None, self.device_object)
-        self.ke.set_timer(timer, ddk.relative_ms(10), 0, dpc)
+        self.ke.set_timer(timer, ddk.relative_ms(10), 0, dpc(request.complete, self.device_object))
 
     with plugged(bare(nothing, create=create)) as it:
-        with pytest.raises(Exception, match="lacks that access|ACCESS_DENIED|not you|refused"):
+        with pytest.raises(Exception, match=r"lacks that access|ACCESS_DENIED|not you|refused"):
             it.open()
         with it.open() as handle:
             assert handle.file.device_object is it.device.device_object
@@ -194,7 +194,7 @@ def test_create_may_refuse_or_wait() -> None:
 def test_nothing_opens_a_device_that_has_gone() -> None:
     with plugged(bare(nothing)) as it, it.open():
         it.bridge.unplug("DUT")
-        with pytest.raises(Exception, match="gone|not connected|NOT_CONNECTED"):
+        with pytest.raises(Exception, match=r"gone|not connected|NOT_CONNECTED"):
             it.bridge.open(it.device.device_object.name or "")
 
 
@@ -216,7 +216,7 @@ def test_device_power_goes_down_and_up_and_requests_are_held_meanwhile() -> None
         assert it.device.diary == ["exit to D2"]
         request = handle.submit_write(b"abc")
         it.idle()
-        assert not request.done
+        assert not now(request.done)
         power(it, PowerMinor.SET_POWER, PowerStateType.DEVICE, DevicePowerState.D0)
         assert it.device.diary == ["exit to D2", "entry from D2"]
         assert request.done

@@ -8,7 +8,8 @@ import pytest
 
 from hilbridge import BugCheck, DriverFault, RequestCancelled, UsageFault, ddk
 from hilbridge.model.codes import PnpMinor
-from tests.ddk.ddkkit import Bare, Setup, bare, plug, plugged
+from tests.ddk.ddkkit import Bare, Setup, bare, dpc, irp_id, plug, plugged
+from tests.support import now
 
 
 def served(request: ddk.Request) -> None:
@@ -37,7 +38,7 @@ def queue_of(it: Setup) -> Any:
 def test_sequential_presents_the_next_when_the_current_one_completes() -> None:
     with plugged(bare(sequential)) as it, it.open() as handle:
         first, second = handle.submit_read(6), handle.submit_read(6)
-        assert [request.irp.id for request in it.device.kept] == [first.irp.id]
+        assert [request.irp.id for request in it.device.kept] == [irp_id(first)]
         assert len(queue_of(it)) == 1
         it.device.kept[0].complete(data=b"first")
         assert len(it.device.kept) == 2
@@ -272,7 +273,7 @@ def test_purge_ends_what_waits_and_cancels_what_is_in_flight() -> None:
         requests = [handle.submit_read(1) for _ in range(3)]
         queue = queue_of(it)
         queue.purge()
-        assert [request.irp.id for request in it.device.cancelled] == [requests[0].irp.id]
+        assert [request.irp.id for request in it.device.cancelled] == [irp_id(requests[0])]
         assert queue.wait_until_idle(0)
         for request in requests:
             with pytest.raises(RequestCancelled):
@@ -295,8 +296,8 @@ def test_purge_while_a_request_is_not_cancelable_yet() -> None:
 def test_a_wait_for_an_idle_queue_is_woken_by_the_last_completion() -> None:
     with plugged(bare(sequential)) as it, it.open() as handle:
         request = handle.submit_read(1)
-        timer, dpc = ddk.Ktimer(), ddk.Kdpc(lambda *_: it.device.kept[0].complete(data=b"x") and None, None, None)
-        it.bridge.ke.set_timer(timer, ddk.relative_ms(500), 0, dpc)
+        wakes = dpc(lambda: it.device.kept[0].complete(data=b"x"))
+        it.bridge.ke.set_timer(ddk.Ktimer(), ddk.relative_ms(500), 0, wakes)
         queue_of(it).stop()
         before = it.bridge.ke.clock.now()
         assert queue_of(it).wait_until_idle(10.0)
@@ -341,7 +342,7 @@ def test_requests_are_held_while_the_device_is_stopped() -> None:
         assert it.pnp(PnpMinor.STOP_DEVICE) == ddk.STATUS_SUCCESS
         request = handle.submit_write(b"while stopped")
         it.idle()
-        assert not request.done
+        assert not now(request.done)
         assert it.pnp(PnpMinor.START_DEVICE) == ddk.STATUS_SUCCESS
         assert request.done
         assert request.status == ddk.STATUS_SUCCESS
@@ -385,7 +386,7 @@ def test_on_stop_may_put_a_request_back_at_the_head_of_its_queue() -> None:
         assert reasons == [ddk.StopReason.SUSPEND]
         assert len(queue_of(it)) == 2
         it.pnp(PnpMinor.START_DEVICE)
-        assert [request.irp.id for request in it.device.kept] == [requests[0].irp.id] * 2
+        assert [request.irp.id for request in it.device.kept] == [irp_id(requests[0])] * 2
         it.device.kept[1].complete(data=b"1")
         it.device.kept[2].complete(data=b"2")
         assert [request.result() for request in requests] == [b"1", b"2"]
@@ -468,11 +469,9 @@ def test_a_removal_that_a_request_holds_up_names_driver_and_request() -> None:
     with plugged(bare(lambda self: ddk.SequentialQueue(self, read=self.clutch))) as it:
         handle = it.open()
         request = handle.submit_read(1)
-        assert request.irp is not None
+        words = f"driver made has not ended <READ request, IRP 0x{irp_id(request):04X}> within 50 s"
         before = it.bridge.ke.clock.now()
-        with pytest.raises(
-            DriverFault, match=rf"driver made has not ended <READ request, IRP 0x{request.irp.id:04X}> within 50 s"
-        ):
+        with pytest.raises(DriverFault, match=words):
             it.bridge.unplug("DUT")
         assert it.bridge.ke.clock.now() - before == 50_000_000_000
         handle.close()

@@ -20,7 +20,7 @@ NARROW = ("hilbridge.ddk.request", "hilbridge.model.irp", "hilbridge.iomgr.cance
 class Scene:
     """A bridge with one device, opened; requests that are refused at once count as ended."""
 
-    def __init__(self, setup: Callable[[Any], None]) -> None:
+    def __init__(self, setup: Callable[[Any], object]) -> None:
         self.bridge = Bridge.manual()
         self.device = plug(self.bridge, bare(setup))
         self.handle: Handle = self.bridge.open("DUT")
@@ -55,7 +55,7 @@ def sequential(self: Bare) -> None:
 
 
 def at_once(self: Bare) -> None:
-    ddk.SequentialQueue(self, read=lambda request: request.complete(data=b"x") and None)
+    ddk.SequentialQueue(self, read=lambda request: request.complete(data=b"x"))
 
 
 @pytest.mark.parametrize("granularity", [Granularity.POINTS, Granularity.LINES])
@@ -188,7 +188,7 @@ def test_completion_by_another_thread_against_insert() -> None:
 
 
 @pytest.mark.parametrize("setup", [sequential, at_once])
-def test_removal_against_insert(setup: Callable[[Any], None]) -> None:
+def test_removal_against_insert(setup: Callable[[Any], object]) -> None:
     """It is served, refused or ended as gone; it never stays."""
 
     def build() -> Race:

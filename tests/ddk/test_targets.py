@@ -11,7 +11,7 @@ import pytest
 from hilbridge import Bridge, DriverFault, ddk
 from hilbridge.model.codes import PnpMinor
 from hilbridge.virtual.line import VirtualLine
-from tests.ddk.ddkkit import Bare, bare, plug, plugged
+from tests.ddk.ddkkit import Bare, bare, dpc, plug, plugged
 
 ECHO = ddk.ctl_code(ddk.FILE_DEVICE_UNKNOWN, 0x800, ddk.METHOD_BUFFERED, 0)
 METHODS = [ddk.ctl_code(ddk.FILE_DEVICE_UNKNOWN, 0x800, method, 0) for method in range(4)]
@@ -53,8 +53,7 @@ class Pair:
         return self.bridge.io.send_pnp(self.above.physical_device, minor)
 
     def later(self, milliseconds: float, work: Any) -> None:
-        dpc = ddk.Kdpc(lambda *_: work() and None, None, self.below.device_object)
-        self.bridge.ke.set_timer(ddk.Ktimer(), ddk.relative_ms(milliseconds), 0, dpc)
+        self.bridge.ke.set_timer(ddk.Ktimer(), ddk.relative_ms(milliseconds), 0, dpc(work, self.below.device_object))
 
     def seconds(self) -> float:
         return self.bridge.ke.clock.now() / 1e9
@@ -111,7 +110,7 @@ def test_a_time_out_cancels_and_says_so() -> None:
 
 def test_a_request_that_succeeds_although_it_was_cancelled_succeeds() -> None:
     with pair() as it:
-        it.below.cancel = lambda request: request.complete(data=b"late") and None  # type: ignore[method-assign]
+        it.below.cancel = lambda request: request.complete(data=b"late")  # type: ignore[assignment, method-assign]
         assert it.target.read(4, timeout=1) == b"late"
 
 
@@ -351,7 +350,7 @@ def test_a_device_that_always_has_something_uses_no_stack() -> None:
             left[0] -= 1
             request.complete(data=b"x")
         else:
-            request.on_cancel(lambda request: request.complete(ddk.STATUS_CANCELLED) and None)
+            request.on_cancel(lambda request: request.complete(ddk.STATUS_CANCELLED))
 
     with reading() as (bridge, above, below):
         bridge.io.send_pnp(below.physical_device, PnpMinor.QUERY_STOP_DEVICE)
@@ -393,7 +392,7 @@ def test_after_an_error_the_driver_is_asked_when_all_reads_are_back(again: bool 
 
 def test_on_data_that_raises_is_the_drivers_fault() -> None:
     with reading() as (bridge, above, below):
-        above.reader._on_data = lambda data: [][1]
+        above.reader._on_data = lambda data: {}[data]
         out(below)[0].complete(data=b"x")
         (fault,) = bridge.acknowledge_faults()
         assert "driver above" in str(fault)
