@@ -392,7 +392,7 @@ def test_after_an_error_the_driver_is_asked_when_all_reads_are_back(again: bool 
 
 def test_on_data_that_raises_is_the_drivers_fault() -> None:
     with reading() as (bridge, above, below):
-        above.reader._on_data = lambda data: {}[data]
+        above.reader._on_data = lambda data: int("x")
         out(below)[0].complete(data=b"x")
         (fault,) = bridge.acknowledge_faults()
         assert "driver above" in str(fault)
