@@ -12,9 +12,9 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from hilbridge.bridge.registry import DRIVERS
 from hilbridge.cli import output
 from hilbridge.model.errors import UsageFault
+from hilbridge.pnp.registry import DRIVERS
 
 DESCRIPTION = (
     "Write a driver that runs, is tested, and passes the verifier: NAME.py and test_NAME.py, to be changed into yours."

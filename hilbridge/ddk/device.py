@@ -174,6 +174,16 @@ class Device:
         """The queue to which requests of this major function go."""
         return self._routes.get(major)
 
+    def set_failed(self, reason: DeviceFault) -> None:
+        """WdfDeviceSetFailed: the hardware has gone, or is of no use any more. SURPRISE_REMOVAL follows. Up to DISPATCH_LEVEL.
+
+        `reason` is what applications are told.
+        """
+        stack = self._device_object.device_stack
+        if stack.removed is None:
+            stack.removed = reason
+        self.io.invalidate_device_state(self._device_object)
+
     # -- the device's life; called by the dispatch routines ----------------------------------------------------------
 
     def start(self, resources: Any) -> None:

@@ -115,9 +115,10 @@ def _io(device: DeviceObject[Device], irp: Irp) -> NtStatus:
 
 @guarded
 def _without_queue(device: DeviceObject[Device], irp: Irp) -> NtStatus:
-    if device.extension.is_filter:
+    context = device.extension
+    if context.is_filter:
         return pass_down(device, irp)
-    return complete(device, irp, STATUS_INVALID_DEVICE_REQUEST)
+    return complete(device, irp, STATUS_INVALID_DEVICE_REQUEST if context.refusal is None else context.refusal)
 
 
 def _create(device: DeviceObject[Device], irp: Irp) -> NtStatus:

@@ -13,9 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hilbridge.model.codes import DevicePowerState, PnpMinor, PowerMinor, PowerStateType, SystemPowerState
+from hilbridge.model.codes import (
+    PNP_DEVICE_FAILED,
+    PNP_DEVICE_REMOVED,
+    DevicePowerState,
+    PnpMinor,
+    PowerMinor,
+    PowerStateType,
+    SystemPowerState,
+)
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import DriverFault, HilbridgeError, NtStatusError
+from hilbridge.model.errors import DeviceFault, DriverFault, HilbridgeError, NtStatusError
 from hilbridge.model.irp import Irp
 from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
@@ -79,6 +87,9 @@ def pnp(device: DeviceObject[Device], irp: Irp) -> NtStatus:
 def _pnp(device: DeviceObject[Device], irp: Irp) -> NtStatus:
     location, context = irp.current_stack_location, device.extension
     minor = location.minor_function
+    if minor == PnpMinor.QUERY_PNP_DEVICE_STATE and device.device_stack.removed is not None:
+        irp.io_status.status = STATUS_SUCCESS
+        irp.io_status.information |= PNP_DEVICE_FAILED | PNP_DEVICE_REMOVED
     if minor not in CHANGES_STATE or not context.pnp.may(minor):
         return pass_down(device, irp)
     if minor == PnpMinor.START_DEVICE:
@@ -217,7 +228,6 @@ def _power_up(device: DeviceObject[Device], irp: Irp) -> None:
     except DriverFault:
         raise
     except HilbridgeError as error:
-        device.io.write_error_log_entry(irp, error)
-        device.io.invalidate_device_state(device)
+        context.set_failed(error if isinstance(error, DeviceFault) else DeviceFault(error.message, status=error.status))
     device.io.complete_request(irp)
     context.remove_lock.release(irp)

@@ -224,6 +224,39 @@ def test_at_which_irql_requests_are_presented(passive: bool, levels: list[int]) 
         assert all(request.result() == b"x" for request in requests)
 
 
+# -- buffers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [ddk.DO_BUFFERED_IO, ddk.DO_DIRECT_IO, 0])
+def test_input_and_output_are_where_the_flags_of_the_device_say(flags: int) -> None:
+    written: list[bytes] = []
+
+    def write(request: ddk.Request) -> None:
+        assert len(request.output) == 0
+        written.append(request.input)
+        request.complete(information=request.length)
+
+    def read(request: ddk.Request) -> None:
+        assert request.input == b""
+        assert len(request.output) == request.length == 4
+        request.complete(data=b"abc")
+
+    with plugged(bare(lambda self: ddk.ParallelQueue(self, read=read, write=write)), flags=flags) as it:
+        with it.open() as handle:
+            handle.write(b"hello")
+            assert written == [b"hello"]
+            assert handle.submit_read(4).result() == b"abc"
+
+
+def test_a_flush_has_neither() -> None:
+    def flush(request: ddk.Request) -> None:
+        assert (request.length, request.input, bytes(request.output)) == (0, b"", b"")
+        request.complete()
+
+    with plugged(bare(lambda self: ddk.ParallelQueue(self, flush=flush))) as it, it.open() as handle:
+        handle.flush()
+
+
 # -- exactly once ----------------------------------------------------------------------------------------------------------
 
 

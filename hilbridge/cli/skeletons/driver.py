@@ -90,7 +90,7 @@ class Skeleton(ddk.Device):
         self.serve(self.reads)
         self.send()
         if self.gone:
-            self.io.invalidate_device_state(self.device_object)  # SURPRISE_REMOVAL follows
+            self.set_failed(ddk.DeviceGone("skeleton was unplugged"))  # SURPRISE_REMOVAL follows
 
     # -- reads -------------------------------------------------------------------------------------------------------
 
