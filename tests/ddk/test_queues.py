@@ -241,11 +241,11 @@ def test_input_and_output_are_where_the_flags_of_the_device_say(flags: int) -> N
         assert len(request.output) == request.length == 4
         request.complete(data=b"abc")
 
-    with plugged(bare(lambda self: ddk.ParallelQueue(self, read=read, write=write)), flags=flags) as it:
-        with it.open() as handle:
-            handle.write(b"hello")
-            assert written == [b"hello"]
-            assert handle.submit_read(4).result() == b"abc"
+    both = bare(lambda self: ddk.ParallelQueue(self, read=read, write=write))
+    with plugged(both, flags=flags) as it, it.open() as handle:
+        handle.write(b"hello")
+        assert written == [b"hello"]
+        assert handle.submit_read(4).result() == b"abc"
 
 
 def test_a_flush_has_neither() -> None:
