@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from hilbridge.ddk.pnp import power_down, power_up
 from hilbridge.ddk.queue import HELD_BY_DEVICE, NOT_QUEUEABLE, Handler, IoQueue, StopReason
 from hilbridge.ddk.target import IoTarget
+from hilbridge.iomgr.powerpolicy import PowerPolicy
 from hilbridge.kernel.remlock import PATIENCE, RemoveLock
-from hilbridge.model.codes import DevicePowerState, IrpMajor
+from hilbridge.model.codes import DevicePowerState, IrpMajor, PowerStateType
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceFault, DriverFault, HilbridgeError, NtStatusError
 from hilbridge.model.pnp_life import PnpLife
@@ -72,6 +74,14 @@ class Device:
         self._targets: list[IoTarget] = []
         self._readers: list[ContinuousReader] = []
         init.device_object.extension = self
+        self.power_policy = PowerPolicy(
+            init.device_object,
+            init.lower_device,
+            physical=None if init.is_filter else init.physical_device,
+            remove_lock=self.remove_lock,
+            power_up=power_up,
+            power_down=power_down,
+        )
         self.target = IoTarget(self, init.lower_device)
         """WdfDeviceGetIoTarget: the device below."""
 
@@ -190,6 +200,7 @@ class Device:
         """START_DEVICE, when the devices below have started."""
         self.target.start()
         self._hardware = True
+        self.power_policy.capabilities = self.io.query_capabilities(self.physical_device)
         try:
             self.prepare_hardware(resources)
             self.enter_d0()
@@ -203,13 +214,17 @@ class Device:
             return
         self.target.start()
         self.d0_entry(self.power_state)
-        self.power_state = DevicePowerState.D0
+        self._now_in(DevicePowerState.D0)
         self.in_d0 = True
         for reader in self._readers:
             reader.start()
         for queue in self._queues:
             if queue.power_managed:
                 queue.resume()
+
+    def _now_in(self, state: DevicePowerState) -> None:
+        self.power_state = state
+        self.io.set_power_state(self._device_object, PowerStateType.DEVICE, state)
 
     def leave_d0(self, target: DevicePowerState) -> None:
         """The device is about to be stopped, or switched off, and will be back: hold what comes, quiet what is there."""
@@ -227,7 +242,7 @@ class Device:
         for reader in self._readers:
             reader.stop()
         self.in_d0 = False
-        self.power_state = target
+        self._now_in(target)
         self._on_the_way_out(lambda: self.d0_exit(target))
 
     def stop(self) -> None:

@@ -1,11 +1,8 @@
 """The default dispatch of Plug and Play, power and system control requests.
 
 Every request holds the device's remove lock while it is here. Plug and Play requests come at PASSIVE_LEVEL, and the device's
-hooks are called in their dispatch routine. A power request may come at DISPATCH_LEVEL, and may not be held up: the hooks are
-called by a work item, on its way down when the device is switched off, and on its way up when it is switched on.
-
-Who decides on the device's power. A driver that is no filter follows the system's power by itself: S0 means D0, any other
-state D3. If a power policy owner sends device power requests as well, these come to the same, and the second changes nothing.
+hooks are called in their dispatch routine. Power is left to `hilbridge.iomgr.powerpolicy`: a driver that is no filter is the
+device's power policy owner, and a filter follows.
 """
 
 from __future__ import annotations
@@ -18,9 +15,6 @@ from hilbridge.model.codes import (
     PNP_DEVICE_REMOVED,
     DevicePowerState,
     PnpMinor,
-    PowerMinor,
-    PowerStateType,
-    SystemPowerState,
 )
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceFault, DriverFault, HilbridgeError, NtStatusError
@@ -29,8 +23,6 @@ from hilbridge.model.pnp_life import CHANGES_STATE
 from hilbridge.model.status import (
     STATUS_DELETE_PENDING,
     STATUS_DEVICE_NOT_CONNECTED,
-    STATUS_MORE_PROCESSING_REQUIRED,
-    STATUS_PENDING,
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
     NtStatus,
@@ -159,75 +151,25 @@ def system_control(device: DeviceObject[Device], irp: Irp) -> NtStatus:
 
 
 def power(device: DeviceObject[Device], irp: Irp) -> NtStatus:
-    """Dispatch routine. SET_POWER of what concerns this device is worked on by a work item; all else is passed on."""
-    location, context = irp.current_stack_location, device.extension
-    refused = context.remove_lock.acquire(irp)
-    if not refused.is_success:
-        return complete(device, irp, refused)
-    minor = location.minor_function
-    target = _target_state(context, irp) if minor == PowerMinor.SET_POWER else None
-    if target is None:
-        if minor == PowerMinor.QUERY_POWER:
-            irp.io_status.status = STATUS_SUCCESS
-        try:
-            return pass_down(device, irp)
-        finally:
-            context.remove_lock.release(irp)
-    irp.mark_pending()
-    irp.io_status.status = STATUS_SUCCESS
-    if target == DevicePowerState.D0:
-        irp.copy_current_stack_location_to_next()
-        irp.set_completion_routine(_powered_below, None)
-        device.io.call_driver(context.lower_device, irp)
-    else:
-        device.io.queue_work_item(device.io.allocate_work_item(device), _power_down, (irp, target))
-    return STATUS_PENDING
+    """Dispatch routine, up to DISPATCH_LEVEL. See `PowerPolicy`, which has the remove lock as well."""
+    return device.extension.power_policy.dispatch(device, irp)
 
 
-def _target_state(context: Device, irp: Irp) -> DevicePowerState | None:
-    asked = irp.current_stack_location.parameters.power
-    if asked.type == PowerStateType.DEVICE:
-        return DevicePowerState(asked.state)
-    if context.is_filter:
-        return None  # the function driver decides what that means for the device, and asks
-    return DevicePowerState.D0 if asked.state == SystemPowerState.WORKING else DevicePowerState.D3
-
-
-def _power_down(device: DeviceObject[Device], what: tuple[Irp, DevicePowerState]) -> None:
-    """Work item: first the device, then those below it."""
-    irp, target = what
-    device.extension.leave_d0(target)
-    irp.copy_current_stack_location_to_next()
-    irp.set_completion_routine(_powered_down, None)
-    device.io.call_driver(device.extension.lower_device, irp)
-
-
-def _powered_down(device: DeviceObject[Device] | None, irp: Irp, _context: object) -> NtStatus:
-    """Completion routine."""
-    assert device is not None
-    if irp.pending_returned:
-        irp.mark_pending()
-    device.extension.remove_lock.release(irp)
-    return STATUS_SUCCESS
-
-
-def _powered_below(device: DeviceObject[Device] | None, irp: Irp, _context: object) -> NtStatus:
-    """Completion routine, up to DISPATCH_LEVEL: those below are on."""
-    assert device is not None
-    device.io.queue_work_item(device.io.allocate_work_item(device), _power_up, irp)
-    return STATUS_MORE_PROCESSING_REQUIRED
-
-
-def _power_up(device: DeviceObject[Device], irp: Irp) -> None:
-    """Work item. The request may not fail: a device that does not wake up is reported as gone."""
+def power_up(device: DeviceObject[Device], _previous: DevicePowerState) -> NtStatus:
+    """At PASSIVE_LEVEL: those below are on. May not fail: a device that does not wake up is reported as gone."""
     context = device.extension
     try:
         # Only what has been started: D0 of a device without hardware is the bus driver's affair.
-        if irp.io_status.status.is_success and context.refusal is None and context.has_hardware:
+        if context.refusal is None and context.has_hardware:
             context.enter_d0()
     except DriverFault:
         raise
     except HilbridgeError as error:
         context.set_failed(error if isinstance(error, DeviceFault) else DeviceFault(error.message, status=error.status))
-    device.io.complete_request(irp)
-    context.remove_lock.release(irp)
+    return STATUS_SUCCESS
+
+
+def power_down(device: DeviceObject[Device], target: DevicePowerState) -> NtStatus:
+    """At PASSIVE_LEVEL: before those below are told."""
+    device.extension.leave_d0(target)
+    return STATUS_SUCCESS
