@@ -20,7 +20,7 @@ from hilbridge.model.codes import (
 from hilbridge.model.parameters import PowerParameters, WmiParameters
 from hilbridge.virtual.line import VirtualLine
 from tests.ddk.ddkkit import Bare, Setup, bare, dpc, plug, plugged
-from tests.support import now
+from tests.support import System, now
 
 
 def with_writes(self: Bare) -> None:
@@ -142,6 +142,19 @@ def test_init_that_forgets_its_base_class_is_named_and_leaves_nothing() -> None:
         with pytest.raises(DriverFault, match=r"did not call super\(\).__init__"):
             plug(bridge, bare(nothing, __init__=forgets))
         assert not [device for driver in bridge.io.drivers.values() for device in driver.devices]
+
+
+def test_add_device_that_fails_takes_back_what_it_has_done() -> None:
+    """Not all who call AddDevice tidy up behind it, as a bridge does."""
+    system = System()
+    made = bare(fails(ddk.NtStatusError(ddk.STATUS_NO_MEMORY, "no")))
+    driver = system.io.load_driver("made", ddk.driver(made))
+    bottom = system.stack()
+    assert driver.add_device is not None
+    with pytest.raises(ddk.NtStatusError, match="NO_MEMORY"):
+        driver.add_device(driver, bottom)
+    assert bottom.attached_device is None
+    assert driver.devices == []
 
 
 def test_the_context_is_typed() -> None:

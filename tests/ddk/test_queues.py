@@ -8,6 +8,7 @@ import pytest
 
 from hilbridge import BugCheck, DriverFault, RequestCancelled, UsageFault, ddk
 from tests.ddk.ddkkit import Bare, Setup, bare, irp_id, plug, plugged
+from tests.support import Thread, now
 
 
 def served(request: ddk.Request) -> None:
@@ -224,6 +225,24 @@ def test_at_which_irql_requests_are_presented(passive: bool, levels: list[int]) 
         assert all(request.result() == b"x" for request in requests)
 
 
+def test_a_handler_of_a_sequential_queue_is_not_called_while_it_runs_though_another_thread_makes_room() -> None:
+    running: list[int] = []
+    together: list[int] = []
+
+    def read(request: ddk.Request) -> None:
+        running.append(1)
+        together.append(len(running))
+        Thread(lambda: request.complete(data=b"x")).finish()  # the other thread presents nothing: we still run
+        running.pop()
+
+    with plugged(bare(lambda self: ddk.SequentialQueue(self, read=read))) as it, it.open() as handle:
+        queue_of(it).stop()
+        requests = [handle.submit_read(1) for _ in range(3)]
+        queue_of(it).start()
+        assert [request.result() for request in requests] == [b"x"] * 3
+        assert together == [1, 1, 1]
+
+
 # -- buffers -------------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +323,19 @@ def test_a_handler_that_raises_is_the_drivers_fault_and_its_request_ends() -> No
             with pytest.raises(DriverFault):
                 handle.read(1)
         assert len(it.bridge.acknowledge_faults()) == 1
+
+
+def test_an_irp_whose_cancel_routine_is_taken_does_not_end_before_that_was_called() -> None:
+    """The canceller has taken it, and is about to call it: until then the IRP has to be there. What was decided stands."""
+    with plugged(bare(sequential)) as it, it.open() as handle:
+        request, (kept,) = handle.submit_read(1), it.device.kept
+        routine = kept.irp.set_cancel_routine(None)
+        assert routine is not None
+        assert kept.complete(data=b"x")
+        assert not now(request.done)
+        routine(None, kept.irp)
+        assert (request.done, request.data) == (True, b"x")
+        assert not it.device.cancelled
 
 
 def test_what_the_hardware_says_is_how_the_request_ends() -> None:

@@ -222,6 +222,27 @@ def test_a_closing_bridge_ends_what_was_sent() -> None:
         assert sent.status == ddk.STATUS_DELETE_PENDING
 
 
+def test_a_removal_ends_what_a_request_in_flight_waits_for() -> None:
+    """The request is not cancelable, and ends with a read of the driver's own: nobody waits until the bound has passed."""
+
+    def setup(self: Bare) -> None:
+        def read(request: ddk.Request) -> None:
+            self.target.submit_read(1, lambda sent: request.complete(sent.status))
+
+        ddk.SequentialQueue(self, read=read)
+
+    with Bridge.manual(verify=True) as bridge:
+        entry = ddk.driver(bare(setup), filter=True)
+        bridge.plug("virtual:null", name="DUT", driver=ddk.driver(Below), upper_filters=[entry])
+        context = ddk.context_of(bridge.stack("DUT")[0], Bare)
+        with bridge.open("DUT") as handle:
+            request = handle.submit_read(1)
+            before = bridge.ke.clock.now()
+            context.go(ddk.STATUS_DELETE_PENDING)  # what REMOVE_DEVICE does first
+            assert request.status == ddk.STATUS_DELETE_PENDING
+            assert bridge.ke.clock.now() == before
+
+
 def test_forwarding_with_a_time_out() -> None:
     def setup(self: Bare) -> None:
         ddk.ParallelQueue(self, read=lambda request: request.forward(self.target, timeout=1.5))
