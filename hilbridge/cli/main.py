@@ -23,6 +23,7 @@ VERBS = {
     "send": ("hilbridge.cli.send", "send text to a port, and wait for an answer if asked to"),
     "expect": ("hilbridge.cli.expect", "wait until a port says something that matches"),
     "verify": ("hilbridge.cli.verify", "exercise a driver under the verifier, and say which rules it breaks"),
+    "new": ("hilbridge.cli.new", "write a driver that runs, with its tests, to be changed into yours"),
     "crash": ("hilbridge.cli.crash", "print the crash dump of a driver that has failed"),
 }
 """Verb -> the module that does it, imported when it is asked for, and what the help says of it."""
