@@ -304,7 +304,8 @@ class PnpManager:
         First all hear of it, so that a bus driver knows when its children are removed that they are gone for good.
         """
         tree = node.subtree()
-        with contextlib.ExitStack() as steps:  # all of it is done, whatever a driver does; the first thing raised is told
+        # All of it is done, whatever a driver does; the first thing that one has raised is told.
+        with contextlib.ExitStack() as steps:
             for one in reversed(tree):
                 steps.callback(self.remove_if_unused, one)
             for one in reversed(tree):

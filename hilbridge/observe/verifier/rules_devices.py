@@ -16,6 +16,14 @@ DEVICE_RULES: tuple[Rule, ...] = (
         "detach_device(lower) first",
     ),
     Rule("DetachedNotAttached", 0xC9, 0x202, F, "detach_device of a device that nothing is attached to", "detach once"),
+    Rule(
+        "IoInitializeTimerTwice",
+        0xC9,
+        0x0A,
+        F,
+        "the timer of a device was initialized twice",
+        "a device has one timer: initialize it in add_device, and start_timer as often as you like",
+    ),
     Rule("DeviceDeletedTwice", 0xC9, 0x240, F, "a device was deleted twice", "delete_device once, in REMOVE_DEVICE"),
     Rule(
         "RemoveWithoutDetach",

@@ -380,6 +380,16 @@ def detached_not_attached(stage: Stage, wrong: bool) -> None:
     stage.read(read)
 
 
+@case("IoInitializeTimerTwice")
+def io_initialize_timer_twice(stage: Stage, wrong: bool) -> None:
+    def read(device: Device, irp: Irp) -> NtStatus:
+        for _ in range(2 if wrong else 1):
+            device.io.initialize_timer(device, lambda _device, _context: None)
+        return complete(device, irp)
+
+    stage.read(read)
+
+
 @case("DeviceDeletedTwice")
 def device_deleted_twice(stage: Stage, wrong: bool) -> None:
     def read(device: Device, irp: Irp) -> NtStatus:
