@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.model.codes import DevicePowerState, IrpMajor, PnpMinor, PowerMinor, PowerStateType
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.irp import IoStatusBlock, Irp
@@ -127,3 +128,37 @@ def lets_through(note: Callable[[DeviceObject[Extension], Irp], object]) -> Disp
         return device.io.call_driver(device.extension.lower, irp)
 
     return routine
+
+
+def locked(driver: TinyDriver) -> list[RemoveLock]:
+    """Gives a driver a remove lock that is held while a power request is under way, and that its removal waits for."""
+    locks: list[RemoveLock] = []
+
+    def start(device: DeviceObject[Extension], _resources: Any) -> None:
+        locks.append(RemoveLock(device.ke, device))
+
+    def power(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+        status = locks[0].acquire(irp)
+        if not status.is_success:
+            irp.io_status.status = status
+            device.io.complete_request(irp)
+            return status
+        irp.mark_pending()
+        irp.copy_current_stack_location_to_next()
+        irp.set_completion_routine(came_back)
+        device.io.call_driver(device.extension.lower, irp)
+        return STATUS_PENDING
+
+    def came_back(_device: DeviceObject[Any] | None, irp: Irp, _context: Any) -> NtStatus:
+        locks[0].release(irp)
+        return STATUS_SUCCESS
+
+    def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
+        if irp.current_stack_location.minor_function == PnpMinor.REMOVE_DEVICE:
+            locks[0].acquire("removal")
+            locks[0].release_and_wait("removal")
+        return driver.pnp(device, irp)
+
+    driver.on_start = start
+    driver.dispatch |= {POWER: power, IrpMajor.PNP: pnp}
+    return locks

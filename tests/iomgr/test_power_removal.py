@@ -9,7 +9,6 @@ import pytest
 
 from hilbridge import Bridge, BugCheck
 from hilbridge.kernel.dpc import Kdpc
-from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model.codes import DISPATCH_LEVEL, DO_POWER_PAGABLE, IrpMajor, PnpMinor, SystemPowerState
 from hilbridge.model.device import DeviceObject
@@ -25,7 +24,7 @@ from hilbridge.model.status import (
     NtStatus,
 )
 from hilbridge.testing.interleave import Granularity, Race, explore
-from tests.iomgr.powerkit import D0, D1, D3, POWER, QUERY, SET, PowerSystem
+from tests.iomgr.powerkit import D0, D1, D3, POWER, QUERY, SET, PowerSystem, locked
 from tests.support import Extension, Thread, TinyDriver, bug_check, hold, now, plug, wait
 
 SURPRISE, REMOVE = PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE
@@ -180,40 +179,6 @@ def test_a_stack_that_fails_ends_a_wait_wake_too() -> None:
 
 
 # -- a bridge ------------------------------------------------------------------------------------------------------------
-
-
-def locked(driver: TinyDriver) -> list[RemoveLock]:
-    """Gives a driver a remove lock that is held while a power request is under way, and that its removal waits for."""
-    locks: list[RemoveLock] = []
-
-    def start(device: DeviceObject[Extension], _resources: Any) -> None:
-        locks.append(RemoveLock(device.ke, device))
-
-    def power(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
-        status = locks[0].acquire(irp)
-        if not status.is_success:
-            irp.io_status.status = status
-            device.io.complete_request(irp)
-            return status
-        irp.mark_pending()
-        irp.copy_current_stack_location_to_next()
-        irp.set_completion_routine(came_back)
-        device.io.call_driver(device.extension.lower, irp)
-        return STATUS_PENDING
-
-    def came_back(_device: DeviceObject[Any] | None, irp: Irp, _context: Any) -> NtStatus:
-        locks[0].release(irp)
-        return STATUS_SUCCESS
-
-    def pnp(device: DeviceObject[Extension], irp: Irp) -> NtStatus:
-        if irp.current_stack_location.minor_function == REMOVE:
-            locks[0].acquire("removal")
-            locks[0].release_and_wait("removal")
-        return driver.pnp(device, irp)
-
-    driver.on_start = start
-    driver.dispatch |= {POWER: power, IrpMajor.PNP: pnp}
-    return locks
 
 
 @pytest.mark.parametrize("verify", [False, True])

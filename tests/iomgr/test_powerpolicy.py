@@ -35,7 +35,7 @@ from hilbridge.model.status import (
     STATUS_SUCCESS,
     NtStatus,
 )
-from tests.iomgr.powerkit import D0, D1, D2, D3, POWER, QUERY, SET, PowerSystem, words
+from tests.iomgr.powerkit import D0, D1, D2, D3, POWER, QUERY, SET, PowerSystem, locked, words
 from tests.support import Extension, TinyDriver, bug_check, now, plug
 
 S0, S1, S3 = SystemPowerState.WORKING, SystemPowerState.SLEEPING1, SystemPowerState.SLEEPING3
@@ -382,4 +382,18 @@ def test_a_removal_in_the_middle_of_it() -> None:
         assert owner.lock.count == 1 and not ended
         bridge.unplug("dut")
         assert ended == [STATUS_DELETE_PENDING] and owner.lock.count == 0
+        assert not bridge.faults and bridge.findings == []
+
+
+def test_a_worker_goes_on_below_a_driver_that_waits_for_its_removal() -> None:
+    """On the crank that the driver above turns. The verifier knows whose work item that is."""
+    with Bridge.manual(verify=True) as bridge:
+        below, owner = Powered("below", owner=False, named=False), TinyDriver("owner")
+        locked(owner)
+        plug(bridge, owner, name="dut", lower_filters=[below])
+        ended: list[NtStatus] = []
+        with bridge.ke.raised_irql(DISPATCH_LEVEL):
+            bridge.io.request_power_irp(owner.device.bottom, SET, D3, lambda *told: ended.append(told[4].status))
+        bridge.unplug("dut")
+        assert ended == [STATUS_SUCCESS] and below.calls == ["down to D3"]
         assert not bridge.faults and bridge.findings == []
