@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -70,6 +71,11 @@ def give_up() -> None:
 
 def talk(line: str) -> None:
     """One line to stderr. If nobody can hear it that is no reason to fail."""
+    if sys.stdout is not None:  # for who reads both: what was said first comes first
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # what cannot be written is noticed where it was said, or at the end
+            sys.stdout.flush()
     if sys.stderr is None:
         return
     try:
