@@ -13,6 +13,8 @@ from hilbridge.bridge.request import Request
 from hilbridge.testing.interleave import MODULES, Granularity, Race, explore
 from tests.ddk.ddkkit import Bare, bare, plug
 
+pytestmark = pytest.mark.slow  # every order of the races, one after the other
+
 WITH_LAYER = (*MODULES, "hilbridge.ddk")
 NARROW = ("hilbridge.ddk.request", "hilbridge.model.irp", "hilbridge.iomgr.cancel")
 

@@ -425,6 +425,7 @@ def unregistering_against_the_news() -> Race:
     return Race({"leave": leave, "tell": lambda: stage.bridge.machine.run_until_idle()}, check, stage.close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("race", [switching_against_registering, unregistering_against_the_news])
 def test_in_every_order(race: Any) -> None:
     modules = ["hilbridge.iomgr.pnpnotify", "hilbridge.iomgr.interfaces"]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from hilbridge.iomgr.workitem import WorkItem
 from hilbridge.model.errors import BugCheck
 from hilbridge.testing.interleave import Granularity, Race, explore
 from tests.support import System, TinyDriver
+
+pytestmark = pytest.mark.slow  # every order of the races, one after the other
 
 MODULES = ("hilbridge.iomgr.workitem", __name__)
 

@@ -20,6 +20,8 @@ from hilbridge.model.status import STATUS_DELETE_PENDING, STATUS_SUCCESS
 from hilbridge.testing.interleave import Exploration, Granularity, Race, RaceFound, explore, stood_still
 from tests.support import System, TinyDriver
 
+pytestmark = pytest.mark.slow  # every order of the races, one after the other
+
 OBJECTS = (
     "hilbridge.kernel.wait",
     "hilbridge.kernel.event",
