@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hilbridge.model.codes import (
@@ -148,8 +147,11 @@ def after(
     verifier: Verifier, device: DeviceObject[Any], irp: VerifiedIrp, location: int, status: Any, event_was_set: bool
 ) -> None:
     """After the dispatch routine of `device` has returned `status`. The IRP may be anybody's by now, and may have ended."""
-    place = place_of_routine(device.driver_object.major_function[irp.stack[location - 1].major_function])
-    report = partial(verifier.report, irp=irp, device=device, place=place)
+
+    def report(name: str, details: str = "") -> None:
+        routine = device.driver_object.major_function[irp.stack[location - 1].major_function]
+        verifier.report(name, irp=irp, device=device, place=place_of_routine(routine), details=details)
+
     if status.__class__ is not NtStatus:
         if status in (_NEVER_A_STATUS, -1):
             report("UninitializedReturn")
