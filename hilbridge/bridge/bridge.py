@@ -6,6 +6,7 @@ The order at the end is always: no more interrupts, every request ends, handles 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +49,7 @@ from hilbridge.pnp.manager import PnpManager
 from hilbridge.pnp.registry import DriverLike
 
 if TYPE_CHECKING:
+    from hilbridge.files.bench import Bench
     from hilbridge.observe.verifier.finding import Finding
     from hilbridge.observe.verifier.options import Verify
 
@@ -88,6 +90,10 @@ class Bridge:
         self._shown_faults = 0
         self.reflector = Reflector(self, restarts, chosen_folder(not _manual if crash_dumps is None else crash_dumps))
         """What becomes of devices whose drivers fail."""
+        self.bench: Bench | None = None
+        """The bench file that this bridge was brought up from."""
+        self.belongings = contextlib.ExitStack()
+        """What ends with the bridge, after its devices: the twins of a bench."""
         sigint.acquire()
         lifetime.opened(self)
 
@@ -98,6 +104,17 @@ class Bridge:
         A blocking call turns the crank; ``bridge.machine`` lets a test turn it (`step`, `run_until_idle`, `advance`).
         """
         return cls(_manual=True, **options)
+
+    @classmethod
+    def from_bench(cls, file: str | os.PathLike[str] | None = None, *, virtual: bool = False, **options: Any) -> Bridge:
+        """A bridge with the devices of a bench file plugged in under their names.
+
+        `file`: by default HILBRIDGE_BENCH, or the ``hilbridge.yaml`` of the project. `virtual`: the twins instead of the
+        hardware, which is never done unasked. `options` are those of `Bridge`. Raises `ConfigError`, `DeviceNotFound`, ...
+        """
+        from hilbridge.bridge.frombench import bring_up
+
+        return bring_up(lambda: cls(**options), file, virtual=virtual)
 
     @property
     def machine(self) -> ManualMachine:
@@ -415,6 +432,7 @@ class Bridge:
         with self._deferring_sigint(), contextlib.ExitStack() as steps:
             # Every step is taken, last one first, whatever the others raise; the first thing raised is what the caller sees.
             steps.callback(lifetime.closed, self)
+            steps.callback(self.belongings.close)
             steps.callback(sigint.release)
             steps.callback(self.ke.close)
             steps.callback(self._close_devices)

@@ -24,6 +24,7 @@ VERBS = {
     "expect": ("hilbridge.cli.expect", "wait until a port says something that matches"),
     "verify": ("hilbridge.cli.verify", "exercise a driver under the verifier, and say which rules it breaks"),
     "new": ("hilbridge.cli.new", "write a driver that runs, with its tests, to be changed into yours"),
+    "bench": ("hilbridge.cli.bench", "check a bench file, and whether its devices are there; its JSON Schema"),
     "crash": ("hilbridge.cli.crash", "print the crash dump of a driver that has failed"),
 }
 """Verb -> the module that does it, imported when it is asked for, and what the help says of it."""

@@ -67,9 +67,12 @@ _BOUNDS = {
 }
 
 
-def fault_at(path: Path, message: str) -> PydanticCustomError:
-    """What a model's own validator raises for a fault deeper inside: `path` is relative to the validated value."""
-    return PydanticCustomError(_PLACED, "{message}", {"message": message, "path": path})
+def fault_at(path: Path, message: str, *, key: bool = False) -> PydanticCustomError:
+    """What a model's own validator raises for a fault deeper inside: `path` is relative to the validated value.
+
+    With `key` it is the key that is wrong, and not what stands behind it.
+    """
+    return PydanticCustomError(_PLACED, "{message}", {"message": message, "path": path, "key": key})
 
 
 def read_model(path: str | os.PathLike[str], model: type[Model]) -> Model:
@@ -112,8 +115,11 @@ class _Fault:
         self._path, self._value = _locate(document.value, details["loc"])
         self._is_key = self._type in ("extra_forbidden", "invalid_key")
         self._missing = str(details["loc"][-1]) if self._type == "missing" else ""
+        if details["loc"] and details["loc"][-1] == "[key]":  # pydantic's word for the key of a mapping
+            self._type, self._is_key = "invalid_key", True
         if self._type == _PLACED:
             self._path, self._value = _locate(document.value, (*self._path, *self._context["path"]))
+            self._is_key = bool(self._context["key"])
         self.position = document.position(self._path, key=self._is_key)
 
     def inside(self, other: _Fault) -> bool:
@@ -142,7 +148,12 @@ class _Fault:
             return expected + (self._instead() if "'" in self._context["expected"] else "")
         if kind in _BOUNDS:
             key, words = _BOUNDS[kind]
-            return f"{words.format(self._context[key])}, found {found}"
+            bound = self._context[key]
+            if "entries" in words and isinstance(self._value, list | dict):
+                found = str(len(self._value))
+            return f"{words.format(f'{bound:g}' if isinstance(bound, float) else bound)}, found {found}"
+        if kind == "finite_number":
+            return f"must be a finite number, found {found}"
         if kind == _PLACED:
             return str(self._context["message"])
         if kind == "value_error":
@@ -152,6 +163,8 @@ class _Fault:
     def _instead(self) -> str:
         """What to write instead, where YAML read a bare word as something else than was meant."""
         source = self._document.source(self._path)
+        if self._type == "string_type" and isinstance(self._value, dict) and list(self._value.values()) == [None]:
+            return f'; quote it: "{{{next(iter(self._value))}}}"'  # {state} is a mapping to YAML
         bare = isinstance(self._value, bool | int | float)
         if self._type == "bool_type" and isinstance(self._value, str) and self._value.lower() in _YAML_1_1_BOOLEANS:
             return f"; write {_YAML_1_1_BOOLEANS[self._value.lower()]}"

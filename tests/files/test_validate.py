@@ -103,7 +103,7 @@ def test_a_good_file_becomes_a_model(tmp_path: Path) -> None:
         ),
         ("match: {usb: 0403}", '3:18: devices.board.match.usb: expected text, found the number 0403; quote it: "0403"'),
         ("tags: lab", "3:11: devices.board.tags: expected a list, found the text 'lab'"),
-        ("tags: [a, b, c]", "3:11: devices.board.tags: must have at most 2 entries, found a list"),
+        ("tags: [a, b, c]", "3:11: devices.board.tags: must have at most 2 entries, found 3"),
         ("tags: [a, [b]]", "3:15: devices.board.tags[1]: expected text, found a list"),
         ("tags: [a, a]", "3:15: devices.board.tags[1]: this tag is there already"),
     ],
