@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilbridge.bridge.monikers import check_moniker
 from hilbridge.hal.enumerate import Port, port, ports
 from hilbridge.hal.monikers import serial_path
 from hilbridge.model.errors import DeviceNotFound, DriverFault, HilbridgeError, UsageFault
@@ -38,8 +39,10 @@ class Found:
 def look(bench: Bench, *, virtual: bool) -> list[Found]:
     """Find every device, in the file's order; with `virtual` its twin. A device that is not there has its `problem`.
 
-    Raises `ConfigError` for a driver or a filter that there is none of, `DeviceFault` if the ports cannot be listed.
+    Raises `ConfigError` for a driver, a filter or a virtual device that there is none of, and `DeviceFault` if the ports
+    cannot be listed.
     """
+    check_monikers(bench)
     check_drivers(bench)
     if virtual:
         return [_twin(bench, name) for name in bench.devices]
@@ -63,6 +66,17 @@ def all_of(found: list[Found]) -> None:
         first = problems[0].again()
         first.add_words("".join(f"\n{problem}" for problem in problems[1:]))
         raise first
+
+
+def check_monikers(bench: Bench) -> None:
+    """Raise `ConfigError` for the first moniker that cannot be, be it of hardware or of a twin."""
+    for name in bench.devices:
+        for path, moniker in ((("at",), bench.moniker(name)), (("virtual", "at"), bench.moniker(name, virtual=True))):
+            if moniker is not None:
+                try:
+                    check_moniker(moniker)
+                except UsageFault as error:
+                    raise bench.fault(str(error), "devices", name, *path) from error
 
 
 def check_drivers(bench: Bench) -> None:

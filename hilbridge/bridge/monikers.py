@@ -43,11 +43,29 @@ def reopen_line(moniker: str, settings: LineSettings, options: dict[str, object]
 
 
 def _virtual(moniker: str) -> Hardware:
-    name = moniker.partition(":")[2]
+    name = virtual_name(moniker)
     if name in ("null", "toasterbus"):
         return Hardware(None, name)
-    if name in ("loop", "line"):
-        from hilbridge.virtual.line import VirtualLine
+    from hilbridge.virtual.line import VirtualLine
 
-        return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
-    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, null and toasterbus")
+    return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
+
+
+def virtual_name(moniker: str) -> str:
+    """The NAME of ``virtual:NAME``. Raises `UsageFault` if there is no such device."""
+    name = moniker.partition(":")[2]
+    if name not in ("loop", "line", "null", "toasterbus"):
+        raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, null and toasterbus")
+    return name
+
+
+def check_moniker(moniker: str) -> None:
+    """Raise `UsageFault` for a moniker that cannot be, as far as can be told without opening it."""
+    from hilbridge.hal.monikers import host_and_port, serial_path
+
+    if moniker.startswith("virtual:"):
+        virtual_name(moniker)
+    elif moniker.startswith(("socket://", "rfc2217://")):
+        host_and_port(moniker)
+    else:
+        serial_path(moniker)

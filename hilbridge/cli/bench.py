@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if wrong:
         raise ConfigError("\n".join(map(str, wrong)))
     if args.json:
-        devices = [_keys(bench, one) for one in found]
+        devices = [keys(bench, one) for one in found]
         output.document({"file": str(bench.path), "virtual": args.virtual, "devices": devices})
     else:
         output.data(table(found))
@@ -89,7 +89,8 @@ def table(found: list[Found]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keys(bench: Bench, one: Found) -> dict[str, Any]:
+def keys(bench: Bench, one: Found) -> dict[str, Any]:
+    """One device, for the JSON document."""
     device = bench.devices[one.name]
     return {
         "name": one.name,

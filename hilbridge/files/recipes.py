@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,7 @@ def fill(words: Sequence[str], values: Mapping[str, str]) -> list[str]:
 class Reset(FileModel):
     """How to reset a board: pulse a modem line (or a break) of its own port, or run a command."""
 
+    VALUES: ClassVar[tuple[str, ...]] = ("node", "name")
     pulse: Literal["dtr", "rts", "break"] | None = None
     ms: Milliseconds = 100
     run: Words | None = None
@@ -50,31 +51,33 @@ class Reset(FileModel):
             raise fault_at(("timeout",), "belongs to 'run'; a pulse takes 'ms'", key=True)
         if self.pulse is None and "ms" in self.model_fields_set:
             raise fault_at(("ms",), "belongs to 'pulse'; a command has 'timeout', in seconds", key=True)
-        _check_words(self.run or [], ("node", "name"))
+        _check_words(self.run or [], self.VALUES)
         return self
 
 
 class Power(FileModel):
     """How to switch a board on and off: a command that is told ``on`` or ``off`` in place of ``{state}``."""
 
+    VALUES: ClassVar[tuple[str, ...]] = ("state", "node", "name")
     run: Words
     timeout: Seconds = 30.0
 
     @model_validator(mode="after")
     def _says_which(self) -> Power:
-        _check_words(self.run, ("state", "node", "name"), needed="state")
+        _check_words(self.run, self.VALUES, needed="state")
         return self
 
 
 class Flash(FileModel):
     """How to write an image onto a board: a command that is told its path in place of ``{image}``."""
 
+    VALUES: ClassVar[tuple[str, ...]] = ("image", "node", "name")
     run: Words
     timeout: Seconds = 300.0
 
     @model_validator(mode="after")
     def _says_what(self) -> Flash:
-        _check_words(self.run, ("image", "node", "name"), needed="image")
+        _check_words(self.run, self.VALUES, needed="image")
         return self
 
 

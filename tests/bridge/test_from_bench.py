@@ -69,6 +69,7 @@ def test_devices_get_their_names_settings_drivers_and_filters(bench: Callable[..
         assert plugged["board"]["moniker"] == pty.path
         assert len(plugged["Probe"]["stack"]) == len(plugged["board"]["stack"]) - 1
         settings = bridge.pnp.node("board").settings
+        assert settings is not None
         assert (settings.baudrate, settings.stopbits, settings.bytesize) == (9600, 2, 8)
         assert bridge.bench is not None and bridge.bench.path == file
         with bridge.open("board") as port:
@@ -207,7 +208,8 @@ def test_twins_take_the_place_of_hardware_that_is_not_there(bench: Callable[...,
         board, probe = bridge.devices()
         assert (board["name"], probe["name"], probe["moniker"]) == ("board", "probe", "virtual:loop")
         assert board["moniker"].startswith("/dev/pts/")
-        assert bridge.pnp.node("board").settings.baudrate == 9600
+        settings = bridge.pnp.node("board").settings
+        assert settings is not None and settings.baudrate == 9600
         with bridge.open("board") as port:
             console = port.console(prompt="=> ")
             console.expect_exact("hello")  # from the first byte, though it was opened after the power came

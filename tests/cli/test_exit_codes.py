@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from hilbridge.cli.main import VERBS
-from hilbridge.files.fixture import load_fixture
 from hilbridge.hal import locks
 from hilbridge.testing.fixture import RunningFixture
 from tests.cli.clikit import Cli, finish, run_as_nobody, started
 from tests.hal.halkit import Pty, held
 
-BROKEN = Path(__file__).resolve().parents[1] / "files" / "broken"
+BROKEN = Path(__file__).resolve().parents[1] / "files" / "broken_benches"
 
 
 def test_0_done(cli: Cli, story_board: RunningFixture) -> None:
@@ -67,19 +63,10 @@ def test_2_a_pattern_that_is_none(cli: Cli, pty: Pty) -> None:
     assert "'(' is not a regular expression" in ran.complaint
 
 
-def test_3_a_file_that_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No verb reads files of the user's yet; the way from the error to the exit code is that of all the others."""
-    board = str(BROKEN / "unknown_key.yaml")
-    module = ModuleType("verb_check")
-    module.__dict__.update(
-        DESCRIPTION="", EXAMPLES="", add_arguments=lambda parser: None, run=lambda args: bool(load_fixture(board))
-    )
-    monkeypatch.setitem(sys.modules, "verb_check", module)
-    monkeypatch.setitem(VERBS, "check", ("verb_check", ""))
-    ran = cli("check")
+def test_3_a_file_that_is_wrong(cli: Cli) -> None:
+    ran = cli("bench", "check", str(BROKEN / "unknown_key.yaml"))
     assert ran.code == 3
-    assert ran.complaint.startswith(f"{board}:")
-    assert "unknown key" in ran.complaint
+    assert ran.complaint == f"{BROKEN}/unknown_key.yaml:5:5: devices.board.lin: unknown key; did you mean 'line'?"
 
 
 def test_4_a_port_that_is_not_there(cli: Cli) -> None:
