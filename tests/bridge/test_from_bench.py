@@ -59,13 +59,14 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_devices_get_their_names_settings_drivers_and_filters(bench: Callable[..., Path], pty: Pty) -> None:
     file = bench(
         f"board: {{at: {pty.path}, line: {{baudrate: 9600, stopbits: 2}}, filters: [counter]}}",
-        "nothing: {at: 'virtual:null'}",
+        "nothing: {at: 'virtual:toasterbus', driver: 'null'}",
         "Probe: {at: 'virtual:loop', driver: serial}",
     )
     with Bridge.from_bench(file) as bridge:
         plugged = {device["name"]: device for device in bridge.devices()}
         assert list(plugged) == ["board", "nothing", "Probe"]
         assert [top.partition(" ")[0] for top in plugged["board"]["stack"]][:2] == ["counter", "serial"]
+        assert plugged["nothing"]["stack"][0].startswith("null ")
         assert plugged["board"]["moniker"] == pty.path
         assert len(plugged["Probe"]["stack"]) == len(plugged["board"]["stack"]) - 1
         settings = bridge.pnp.node("board").settings
@@ -271,7 +272,9 @@ def test_a_board_that_dies_is_a_device_that_is_gone(bench: Callable[..., Path], 
     bench_file(tmp_path, BOARD, "b1.yaml")
     file = bench("board: {at: 'virtual:loop', virtual: {board: b1.yaml}}")
     with Bridge.from_bench(file, virtual=True) as bridge, bridge.open("board") as port:
-        assert port.readline() == b"hello\r\n"
+        assert port.read_until(b"=> ") == b"hello\r\n=> "
+        port.write(b"id\n")
+        assert port.read_until(b"=> ") == b"id\r\nB1\r\n=> ", "it got its power once"
         bridge.belongings.close()
         with pytest.raises(DeviceGone):
             port.read(100)
