@@ -95,7 +95,6 @@ class Twin(FileModel):
     @classmethod
     def _is_no_hardware(cls, moniker: str | None) -> str | None:
         if moniker is not None:
-            _check_moniker(moniker)
             if not moniker.startswith(("virtual:", "socket://", "rfc2217://", "loop://", "/dev/pts/")):
                 raise ValueError(f"{quote(moniker)} is hardware: a twin is virtual:, socket://, rfc2217:// or loop://")
         return moniker

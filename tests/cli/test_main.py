@@ -85,8 +85,7 @@ def test_a_verb_is_imported_when_it_is_asked_for() -> None:
     [
         (
             [],
-            "a verb is missing: there are demo, list, send, expect, verify, new, bench, crash; "
-            "`hilbridge --help` shows how it goes",
+            "a verb is missing: there are demo, list, send, expect, verify, new, bench, crash; `hilbridge --help` shows",
         ),
         (["-v"], "a verb is missing"),
         (["snd"], "there is no verb 'snd'; did you mean 'send'? `hilbridge --help` lists them"),
