@@ -94,9 +94,9 @@ class Twin(FileModel):
     @field_validator("at")
     @classmethod
     def _is_no_hardware(cls, moniker: str | None) -> str | None:
-        if moniker is not None:
-            if not moniker.startswith(("virtual:", "socket://", "rfc2217://", "loop://", "/dev/pts/")):
-                raise ValueError(f"{quote(moniker)} is hardware: a twin is virtual:, socket://, rfc2217:// or loop://")
+        kinds = ("virtual:", "socket://", "rfc2217://", "loop://", "/dev/pts/")
+        if moniker is not None and not moniker.startswith(kinds):
+            raise ValueError(f"{quote(moniker)} is hardware: a twin is virtual:, socket://, rfc2217:// or loop://")
         return moniker
 
     @model_validator(mode="after")
