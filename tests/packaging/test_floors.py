@@ -82,6 +82,9 @@ def skeleton(tmp_path: Path) -> Path:
         package.mkdir(parents=True, exist_ok=True)
         (package / "__init__.py").touch()
     shutil.copy(TOP / "pyproject.toml", tmp_path)
+    # The one exception that the configuration names: an exception without its import would be an error of its own.
+    (tmp_path / "hilbridge" / "testing" / "fixture.py").touch()
+    (tmp_path / "hilbridge" / "bridge" / "frombench.py").write_text("import hilbridge.testing.fixture\n")
     return tmp_path
 
 
