@@ -50,4 +50,8 @@ def _virtual(moniker: str) -> Hardware:
         from hilbridge.virtual.line import VirtualLine
 
         return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
-    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, null and toasterbus")
+    if name == "uart":
+        from hilbridge.virtual.uart import VirtualUart
+
+        return Hardware(VirtualUart(moniker, loop=True), "serial")
+    raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, uart, null and toasterbus")
