@@ -212,9 +212,9 @@ class Transmitter:
             others_first = False
             while (character := self._shifting) is not None and self.end <= now and not others_first:
                 self._late_at = now if now > self.end else None
-                self._shifting = None
                 if character != BREAK or self.break_on:
                     others_first = self._deliver(character, self._format)
+                self._shifting = None  # only now: what it leads to on the other side may come back, and kick us
                 self._load()
             if self._shifting is not None:
                 self._timer.start(max(now, self.end))
