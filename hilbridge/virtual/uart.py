@@ -232,7 +232,7 @@ class VirtualUart:
         self._settle()
 
     def set_break(self, on: bool) -> None:
-        """It begins when the character that is under way is out. The far end notices one that is as long as a character."""
+        """Line control register, bit 6. What is sent meanwhile is lost; the far end notices one as long as a character."""
         with self._lock:
             self._transmitter().set_break(on)
         self._settle()
@@ -293,7 +293,7 @@ class VirtualUart:
         self._settle()
 
     def far_break(self, on: bool) -> None:
-        """The far end in the test's hand holds a break, or lets it go. One that is as long as a character is one 0x00 here."""
+        """The far end in the test's hand holds a break, or lets it go: one 0x00 here. What is fed meanwhile is lost."""
         with self._lock:
             self._free_hand()
             if self._on and self._hand is not None:

@@ -149,7 +149,9 @@ class Transmitter:
         self.urgent: int | None = None
         """XON or XOFF: goes before everything in the FIFO, and is not held up by the other end."""
         self.break_on = False
-        self._break_due = False
+        self._break_timer = Crystal(ke, self._break_seen)
+        self._drowned = False
+        """A break has been held at some moment of the character in the shift register: nobody gets it."""
         self._shifting: int | None = None
         self._format = settings()
         """With what the character in the shift register is sent: settings that change meanwhile are the next one's."""
@@ -160,7 +162,7 @@ class Transmitter:
     @property
     def unsent(self) -> int:
         """Characters that are not out yet, with the one in the shift register."""
-        return len(self.fifo) + (self._shifting is not None and self._shifting != BREAK)
+        return len(self.fifo) + (self._shifting is not None)
 
     @property
     def end(self) -> int:
@@ -189,10 +191,16 @@ class Transmitter:
         return True
 
     def set_break(self, on: bool) -> None:
-        """It begins when the character in the shift register is out."""
-        self._break_due = on and not self.break_on
+        """Force the wire low, or let it go. The shift register does not notice: what it sends meanwhile is lost.
+
+        The far end knows a break from a character when the wire has been low for as long as one.
+        """
+        if on and not self.break_on:
+            self._drowned = True
+            self._break_timer.start(self.ke.clock.now() + duration(self._settings(), 1))
+        elif not on:
+            self._break_timer.stop()
         self.break_on = on
-        self.kick()
 
     def clear(self) -> None:
         """The FIFO is emptied; what is in the shift register still goes out."""
@@ -201,9 +209,10 @@ class Transmitter:
     def stop(self) -> None:
         """The power is off."""
         self._timer.stop()
+        self._break_timer.stop()
         self.fifo.clear()
         self.urgent = self._shifting = None
-        self.break_on = self._break_due = False
+        self.break_on = False
 
     def tick(self) -> None:
         """A character is out, or several: on real time more than one may be due by now."""
@@ -212,7 +221,7 @@ class Transmitter:
             others_first = False
             while (character := self._shifting) is not None and self.end <= now and not others_first:
                 self._late_at = now if now > self.end else None
-                if character != BREAK or self.break_on:
+                if not self._drowned:
                     others_first = self._deliver(character, self._format)
                 self._shifting = None  # only now: what it leads to on the other side may come back, and kick us
                 self._load()
@@ -220,12 +229,14 @@ class Transmitter:
                 self._timer.start(max(now, self.end))
         self._settled()
 
+    def _break_seen(self) -> None:
+        with self._lock:
+            if self.break_on:
+                self._deliver(BREAK, self._settings())
+        self._settled()
+
     def _load(self) -> bool:
-        if self._break_due:
-            self._shifting, self._break_due = BREAK, False
-        elif self.break_on:
-            return False
-        elif self.urgent is not None:
+        if self.urgent is not None:
             self._shifting, self.urgent = self.urgent, None
         elif self.fifo and self._may_send():
             self._shifting = self.fifo.popleft()
@@ -237,4 +248,5 @@ class Transmitter:
         if not in_time or settings != self._format:
             self._anchor, self._count, self._format = end if in_time else now, 0, settings
         self._count += 1
+        self._drowned = self.break_on
         return True
