@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
+from hilbridge.kernel.clock import MS
 from hilbridge.kernel.interrupt import Pin
 from hilbridge.model.errors import DeviceGone, DeviceUnsupported, UsageFault
 from hilbridge.model.hardware import (
@@ -29,7 +30,7 @@ from hilbridge.model.hardware import (
     InterruptPin,
     LineSettings,
 )
-from hilbridge.virtual.wire import Crystal, Received, Transmitter, duration, sample
+from hilbridge.virtual.wire import Crystal, Outcome, Received, Transmitter, duration, sample
 
 FIFO_SIZE = 16
 TRIGGERS = (1, 4, 8, 14)
@@ -39,6 +40,10 @@ TIMEOUT_CHARACTERS = 4
 HALT_AT, RESUME_AT = 12, 4
 """With flow control: characters in the receive FIFO at which the far end is asked to wait, and to go on. XOFF may have to wait
 for a character of our own, and the far end has begun with another one when it gets it: there is room for these."""
+HOST_LATENCY = 100 * MS
+"""On the system's clock: how long a FIFO has to be full before a character is lost, in nanoseconds. Python's threads hold each
+other up for milliseconds, in which a real port's driver, in the kernel, would have emptied it: nobody is slow who is not
+slower than that. Meanwhile the wire waits. On a virtual clock nobody is held up, and the seventeenth character is lost."""
 XON, XOFF = 0x11, 0x13
 UNLIMITED = 1 << 62
 
@@ -84,6 +89,7 @@ class VirtualUart:
         self._timeout_runs = self._timed_out = False
         self._touched = 0
         """When a character came, or was read, last."""
+        self._full_since = 0
         self._halted = False
         """The far end has been asked to wait."""
         self._xoff_seen = False
@@ -344,7 +350,7 @@ class VirtualUart:
     def _hand_may_send(self) -> bool:
         return not self._far_xoff_seen and (not self.settings.rtscts or self._rts_output())
 
-    def _deliver(self, character: int, settings: LineSettings) -> bool:
+    def _deliver(self, character: int, settings: LineSettings) -> Outcome:
         if self._peer is not None:
             return self._peer._arrive(character, settings)
         for received in sample(character, settings, self.far_settings or self.settings):
@@ -353,7 +359,7 @@ class VirtualUart:
             elif not received.is_break:
                 self.sent.append(received.byte)
         self._kick()
-        return False
+        return Outcome.TAKEN
 
     def _kick(self) -> None:
         """What held up a transmitter may be over."""
@@ -364,22 +370,26 @@ class VirtualUart:
 
     # -- receiving: with the lock ------------------------------------------------------------------------------------
 
-    def _arrive(self, character: int, settings: LineSettings) -> bool:
-        """A character has come in. True: it makes us interrupt, and we have not been served yet."""
+    def _arrive(self, character: int, settings: LineSettings) -> Outcome:
+        """A character has come in."""
         if not self._on or self._timeout is None:
-            return False
+            return Outcome.TAKEN  # by nobody
+        ke = self._timeout.ke
+        now = ke.clock.now()
+        if len(self._fifo) >= FIFO_SIZE and ke.machine.watched and now - self._full_since < HOST_LATENCY:
+            return Outcome.NOT_YET
         before = self._level() & CAUSE_RX
         for received in sample(character, settings, self.settings):
-            self._put(received)
-        self._touched = now = self._timeout.ke.clock.now()
+            self._put(received, now)
+        self._touched = now
         if self._fifo and not self._timeout_runs:
             self._timeout_runs = True
             self._timeout.start(now + duration(self.settings, TIMEOUT_CHARACTERS))
         if len(self._fifo) >= HALT_AT:
             self._halt(True)
-        return not before and self._level() & CAUSE_RX != 0
+        return Outcome.TAKEN_AND_INTERRUPTS if not before and self._level() & CAUSE_RX else Outcome.TAKEN
 
-    def _put(self, received: Received) -> None:
+    def _put(self, received: Received, now: int) -> None:
         errors = self.errors
         errors.breaks += received.is_break
         errors.framing += received.framing and not received.is_break
@@ -391,6 +401,8 @@ class VirtualUart:
             errors.overrun += 1  # the one in the shift register is lost, and not those in the FIFO
         else:
             self._fifo.append(received.byte)
+            if len(self._fifo) == FIFO_SIZE:
+                self._full_since = now
 
     def _taken(self) -> None:
         """Somebody has read, or emptied the FIFO."""

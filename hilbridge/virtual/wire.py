@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -120,12 +121,22 @@ class Crystal(Ktimer):
         self.ke.timers.cancel(self)
 
 
+class Outcome(Enum):
+    """What has become of a character at the other end."""
+
+    TAKEN = 0
+    TAKEN_AND_INTERRUPTS = 1
+    """Its receiver has just begun to interrupt: that is served before it gets the next one."""
+    NOT_YET = 2
+    """It has to be offered again."""
+
+
 class Transmitter:
     """A FIFO and a shift register, which lets one character after the other out at the programmed rate.
 
     All but `tick` is called with the lock of the wire held; so are `may_send` and `deliver`. `deliver(character, settings)`
-    hands out a character in the moment in which its last stop bit ends, and says whether somebody else should come first
-    now: a receiver that has just interrupted and has not been served. `settled` is called after each expiry, without the lock.
+    hands out a character in the moment in which its last stop bit ends. `settled` is called after each expiry, without the
+    lock.
     """
 
     def __init__(
@@ -135,7 +146,7 @@ class Transmitter:
         *,
         settings: Callable[[], LineSettings],
         may_send: Callable[[], bool],
-        deliver: Callable[[int, LineSettings], bool],
+        deliver: Callable[[int, LineSettings], Outcome],
         settled: Callable[[], None],
     ) -> None:
         self.ke = ke
@@ -217,16 +228,16 @@ class Transmitter:
     def tick(self) -> None:
         """A character is out, or several: on real time more than one may be due by now."""
         with self._lock:
-            now = self.ke.clock.now()
-            others_first = False
-            while (character := self._shifting) is not None and self.end <= now and not others_first:
+            now, outcome = self.ke.clock.now(), Outcome.TAKEN
+            while (character := self._shifting) is not None and self.end <= now and outcome is Outcome.TAKEN:
                 self._late_at = now if now > self.end else None
                 if not self._drowned:
-                    others_first = self._deliver(character, self._format)
-                self._shifting = None  # only now: what it leads to on the other side may come back, and kick us
-                self._load()
+                    outcome = self._deliver(character, self._format)
+                if outcome is not Outcome.NOT_YET:
+                    self._shifting = None  # only now: what it leads to on the other side may come back, and kick us
+                    self._load()
             if self._shifting is not None:
-                self._timer.start(max(now, self.end))
+                self._timer.start(max(now + (MS if outcome is Outcome.NOT_YET else 0), self.end))
         self._settled()
 
     def _break_seen(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -29,8 +30,8 @@ def modem(bridge: Bridge) -> NullModem:
     return NullModem(bridge)
 
 
-def plug(bridge: Bridge, **options: int) -> VirtualUart:
-    uart = VirtualUart(**options)
+def plug(bridge: Bridge, *, trigger: int = 8) -> VirtualUart:
+    uart = VirtualUart(trigger=trigger)
     bridge.plug(uart, baudrate=9600)
     return uart
 
@@ -383,7 +384,11 @@ def test_a_pin_without_a_clock_is_refused() -> None:
 
 
 def test_a_far_end_that_is_not_in_the_hand(modem: NullModem, bridge: Bridge) -> None:
-    for action in (lambda: modem.one.feed(b"x"), modem.one.drive, lambda: modem.one.far_break(True)):
+    for action in (
+        partial(modem.one.feed, b"x"),
+        partial(modem.one.drive, rts=True),
+        partial(modem.one.far_break, True),
+    ):
         with pytest.raises(UsageFault, match="the far end of virtual:uart0 is virtual:uart1"):
             action()
     with pytest.raises(UsageFault, match="is itself"):

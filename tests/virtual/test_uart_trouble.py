@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hilbridge import Bridge, DeviceGone, Handle, HilbridgeError
+from hilbridge.kernel.clock import VirtualClock
 from hilbridge.model.hardware import LineSettings
 from hilbridge.virtual.uart import LineErrors, VirtualUart
 from tests.virtual.uartkit import CHARACTER, NullModem, nanoseconds
@@ -129,11 +130,13 @@ def test_a_break_is_one_zero_however_long_it_is(modem: NullModem) -> None:
 
 
 def test_what_is_sent_during_a_break_is_lost_and_what_is_sent_after_it_is_not(modem: NullModem) -> None:
+    held = [modem.one.break_on]
     modem.a.set_break(True)
-    assert modem.one.break_on
+    held.append(modem.one.break_on)
     assert in_time(modem, b"abc", 10) == b"\x00"
     modem.a.set_break(False)
-    assert not modem.one.break_on
+    held.append(modem.one.break_on)
+    assert held == [False, True, False]
     assert in_time(modem, b"def", 10) == b"def"
 
 
@@ -280,4 +283,77 @@ def test_it_goes_on_receiving_while_its_device_is_stopped(modem: NullModem) -> N
     modem.advance(30)
     modem.bridge.start(modem.names[1])
     assert modem.b.read(16) == b"x" * 16
+    assert modem.other.errors == LineErrors(overrun=4)
+
+
+# -- a machine that comes late -----------------------------------------------------------------------------------------
+
+
+def come_late(modem: NullModem, characters: float) -> None:
+    """Time passes, and nobody looks at the timers until it has: what the poller does, in small."""
+    clock = modem.bridge.ke.clock
+    assert isinstance(clock, VirtualClock)
+    clock.advance_to(clock.now() + round(characters * CHARACTER * 1e9))
+    modem.bridge.machine.run_until_idle()
+
+
+def test_an_expiry_that_comes_late_does_not_overrun_the_receiver(modem: NullModem) -> None:
+    data = bytes(range(17))
+    for _ in range(3):
+        modem.a.write(data)
+        come_late(modem, 30)
+        assert modem.b.in_waiting == 17
+        assert modem.b.read(17) == data
+    assert modem.other.errors == LineErrors()
+
+
+def test_a_receiver_that_is_not_served_then_either_is_overrun(modem: NullModem) -> None:
+    modem.bridge.power(modem.names[1], "D3")
+    modem.a.write(bytes(17))
+    come_late(modem, 30)
+    assert modem.other.errors == LineErrors(overrun=1)
+
+
+def test_an_expiry_that_comes_late_costs_no_pace(modem: NullModem) -> None:
+    """The driver refills the FIFO of a transmitter that should have had it half a character earlier."""
+    write, read = modem.a.submit_write(bytes(40)), modem.b.submit_read(40)
+    start = modem.now
+    come_late(modem, 17.5)
+    modem.advance(0)
+    assert read.result(5) == bytes(40)
+    assert modem.now - start == nanoseconds(40)
+    assert write.wait(0)
+
+
+def test_but_a_host_that_is_slow_does(modem: NullModem) -> None:
+    modem.a.write(bytes(17))
+    come_late(modem, 17.5)
+    assert modem.b.read(17) == bytes(17)
+    modem.advance(2)  # more than a millisecond
+    start = modem.now
+    modem.a.write(bytes(8))
+    assert modem.b.read(8) == bytes(8)
+    assert modem.now - start == nanoseconds(8)
+
+
+def test_on_the_systems_clock_a_full_fifo_loses_nothing_before_the_host_has_had_its_time(
+    modem: NullModem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manual bridge that says of itself what one on real time does."""
+    monkeypatch.setattr(modem.bridge.machine, "watched", True)
+    modem.bridge.power(modem.names[1], "D3")
+    data = bytes(range(20))
+    modem.a.submit_write(data)
+    modem.bridge.machine.advance(0.1)
+    assert (modem.other.errors, modem.other.untaken) == (LineErrors(), 16)
+    modem.bridge.power(modem.names[1], "D0")
+    assert modem.b.read(20) == data
+    assert modem.other.errors == LineErrors()
+
+
+def test_but_then_it_does(modem: NullModem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modem.bridge.machine, "watched", True)
+    modem.bridge.power(modem.names[1], "D3")
+    modem.a.submit_write(bytes(20))
+    modem.bridge.machine.advance(0.2)
     assert modem.other.errors == LineErrors(overrun=4)
