@@ -420,8 +420,7 @@ class VirtualUart:
         if self.settings.rtscts:
             self._outputs_changed()
         elif self._tx is not None:
-            # XON takes back an XOFF that is not out yet.
-            self._tx.urgent = XOFF if on else XON if self._tx.urgent is None else None
+            self._tx.urgent = XOFF if on else XON  # in the place of the other one, if that is not out yet
             self._tx.kick()
 
     def _nothing_came(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -295,6 +296,17 @@ def test_rts_falls_while_the_fifo_is_too_full(bridge: Bridge) -> None:
     assert not modem.a.cts
     modem.bridge.power(modem.names[1], "D0")
     assert modem.b.read(40) == b"x" * 40
+    assert modem.a.cts
+
+
+def test_who_gives_up_flow_control_asks_nobody_to_wait_any_more(bridge: Bridge) -> None:
+    modem = NullModem(bridge, rtscts=True)
+    fill(modem, 40)
+    with_flow = modem.other.settings
+    modem.other.configure(replace(with_flow, rtscts=False))
+    assert modem.a.cts
+    modem.other.discard(rx=True)
+    modem.other.configure(with_flow)
     assert modem.a.cts
 
 

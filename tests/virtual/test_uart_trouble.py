@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hilbridge import Bridge, DeviceGone, Handle, HilbridgeError
+from hilbridge import Bridge, DeviceGone, DriverFault, Handle, HilbridgeError
 from hilbridge.kernel.clock import VirtualClock
 from hilbridge.model.hardware import LineSettings
 from hilbridge.virtual.uart import LineErrors, VirtualUart
@@ -239,6 +239,7 @@ def test_nothing_runs_on_when_all_is_closed(bridge: Bridge) -> None:
     modem.a.submit_write(b"x" * 100)
     modem.b.submit_write(b"y" * 100)
     modem.advance(5)
+    modem.one.set_break(True)
     for name in modem.names:
         bridge.unplug(name)
     bridge.machine.run_until_idle()
@@ -357,3 +358,15 @@ def test_but_then_it_does(modem: NullModem, monkeypatch: pytest.MonkeyPatch) -> 
     modem.a.submit_write(bytes(20))
     modem.bridge.machine.advance(0.2)
     assert modem.other.errors == LineErrors(overrun=4)
+
+
+def test_a_driver_that_fails_takes_no_hardware_with_it() -> None:
+    """What it had given the UART goes out; the other end is served as ever."""
+    with Bridge.manual() as bridge:
+        modem = NullModem(bridge)
+        modem.a.write(b"0123456789")
+        (device,) = (d for d in bridge.stack(modem.names[0]) if d.driver_object.name == "serial")
+        fault = DriverFault("broken for a test")
+        device.device_stack.fault = fault
+        assert modem.b.read(10) == b"0123456789"
+        device.device_stack.fault = None
