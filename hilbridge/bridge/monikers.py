@@ -46,6 +46,10 @@ def _virtual(moniker: str) -> Hardware:
     name = virtual_name(moniker)
     if name in ("null", "toasterbus"):
         return Hardware(None, name)
+    if name == "uart":
+        from hilbridge.virtual.uart import VirtualUart
+
+        return Hardware(VirtualUart(moniker, loop=True), "serial")
     from hilbridge.virtual.line import VirtualLine
 
     return Hardware(VirtualLine(moniker, loop=name == "loop"), "serial")
@@ -54,8 +58,8 @@ def _virtual(moniker: str) -> Hardware:
 def virtual_name(moniker: str) -> str:
     """The NAME of ``virtual:NAME``. Raises `UsageFault` if there is no such device."""
     name = moniker.partition(":")[2]
-    if name not in ("loop", "line", "null", "toasterbus"):
-        raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, null and toasterbus")
+    if name not in ("loop", "line", "uart", "null", "toasterbus"):
+        raise UsageFault(f"no virtual device is called {name!r}; there are loop, line, uart, null and toasterbus")
     return name
 
 

@@ -110,6 +110,19 @@ class _Ownerless(Kdpc):
         return Kdpc.claim(self, argument1, argument2)
 
 
+class HardwareDpc(Kdpc):
+    """A DPC of hardware that is made of Python: it is nobody's, whoever lends it a thread, and a driver that fails takes no
+    hardware with it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, routine: DeferredRoutine, context: Any = None) -> None:
+        super().__init__(routine, context)
+        self.__class__ = HardwareDpc
+        self.device = None
+
+
 def move_dpcs(source: deque[Kdpc], target: deque[Kdpc]) -> None:
     """Another processor is to run them. Some may be taken out meanwhile."""
     while True:

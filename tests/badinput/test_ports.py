@@ -85,8 +85,8 @@ PORTS: dict[str, Expected] = {
     "http://example.org": NO_MONIKER,
     "socket://localhost": Expected(UsageFault, 2, "socket://localhost:4000", also=ValueError),
     "socket://localhost:port": Expected(UsageFault, 2, "socket://localhost:4000", also=ValueError),
-    "virtual:nothing": Expected(UsageFault, 2, "loop, line, null and toasterbus", also=ValueError),
-    "virtual:": Expected(UsageFault, 2, "loop, line, null and toasterbus", also=ValueError),
+    "virtual:nothing": Expected(UsageFault, 2, "loop, line, uart, null and toasterbus", also=ValueError),
+    "virtual:": Expected(UsageFault, 2, "loop, line, uart, null and toasterbus", also=ValueError),
     "": NO_MONIKER,
 }
 

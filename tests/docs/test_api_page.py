@@ -14,6 +14,7 @@ from hilbridge.model.hardware import Line, LineSettings
 from hilbridge.pnp.registry import DRIVERS
 from hilbridge.testing.fixture import RunningFixture, start_fixture
 from hilbridge.virtual.line import VirtualLine
+from hilbridge.virtual.uart import LineErrors, VirtualUart
 from tests.docs.mdkit import DOCS, code, section, tables_in
 
 API = DOCS / "reference" / "api.md"
@@ -24,6 +25,7 @@ CLASSES: dict[str, type[Any]] = {
     "Console": hilbridge.Console,
     "A manual bridge": ManualMachine,
     "VirtualLine": VirtualLine,
+    "VirtualUart": VirtualUart,
     "Fixtures": RunningFixture,
 }
 CRANK = {"step", "run_until_idle", "advance"}
@@ -35,6 +37,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "Console": {"handle"},
     "A manual bridge": {name for name in dir(ManualMachine) if not name.startswith("_")} - CRANK,
     "VirtualLine": {name for name in (*dir(Line), "name") if not name.startswith("_")},
+    "VirtualUart": {name for name in (*dir(Line), "name") if not name.startswith("_")},
     "Fixtures": set(),
 }
 """Names that are public in the class, and that the reference leaves out: they are not the application's."""
@@ -109,6 +112,12 @@ def test_options_of_a_console() -> None:
     listed = {code(row[0])[0]: code(row[1])[0] for row in rows[1:]}
     parameters = inspect.signature(hilbridge.Console.__init__).parameters
     assert listed == {name: repr(p.default) for name, p in parameters.items() if name not in ("self", "handle")}
+
+
+def test_errors_that_a_uart_counts() -> None:
+    text = section(API, "VirtualUart")
+    assert set(LineErrors.__dataclass_fields__) <= set(code(text))
+    assert f"hilbridge.virtual.uart.{signature(VirtualUart)}" in code(text)
 
 
 def test_names_of_drivers_that_are_examples_are_drivers() -> None:

@@ -107,7 +107,7 @@ def test_virtual_devices_and_the_drivers_that_they_get() -> None:
     listed = {code(row[0])[0]: code(row[2])[0] for row in table(MONIKERS, "Moniker") if "virtual:" in row[0]}
     there: dict[str, Hardware] = {name: open_hardware(name, LineSettings(), {}) for name in listed}
     assert listed == {name: hardware.driver for name, hardware in there.items()}
-    with pytest.raises(hilbridge.UsageFault, match="there are loop, line, null and toasterbus"):
+    with pytest.raises(hilbridge.UsageFault, match="there are loop, line, uart, null and toasterbus"):
         open_hardware("virtual:other", LineSettings(), {})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hilbridge import DriverFault
-from hilbridge.kernel.dpc import DpcImportance, Kdpc
+from hilbridge.kernel.dpc import DpcImportance, HardwareDpc, Kdpc
 from hilbridge.kernel.kernel import DPCS_PER_TURN
 from hilbridge.model.codes import DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL
 from hilbridge.model.errors import BugCheck
@@ -301,3 +301,22 @@ def test_who_was_removed_is_not_looked_for_when_a_turn_lets_the_others_first() -
         assert ke.remove_queue_dpc(high) is True
         processor.let_others_first()
     assert ran == []
+
+
+def test_a_dpc_of_hardware_is_nobodys_whoever_makes_and_queues_it() -> None:
+    """A driver that fails takes its own DPCs with it. This one still runs, and is not laid at that driver's door."""
+    system = System()
+    device = system.stack(TinyDriver("driver"))
+    made: list[HardwareDpc] = []
+    ran: list[int] = []
+
+    def outer(*_: Any) -> None:
+        made.append(HardwareDpc(lambda *_: ran.append(system.ke.irql)))
+        system.ke.insert_queue_dpc(made[0])
+
+    system.ke.insert_queue_dpc(Kdpc(outer, None, device))
+    assert ran == [DISPATCH_LEVEL]
+    device.device_stack.fault = DriverFault("broken")
+    system.ke.insert_queue_dpc(made[0])
+    assert ran == [DISPATCH_LEVEL] * 2
+    assert made[0].device is None and not made[0].queued

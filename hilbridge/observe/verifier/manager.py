@@ -9,6 +9,7 @@ from typing import Any
 
 from hilbridge.iomgr.base import maker_of
 from hilbridge.iomgr.manager import IoManager
+from hilbridge.iomgr.request import IoRequest
 from hilbridge.iomgr.workitem import WorkItem, WorkRoutine
 from hilbridge.kernel import culprit
 from hilbridge.kernel.event import Kevent
@@ -208,6 +209,14 @@ class VerifiedIoManager(VerifiedCalls):
             fast = file.device_object.driver_object.fast_io_dispatch
             self._fast_io_leaks(processor, irql, file, fast and fast.write)
         return result
+
+    def dispatched_write(self, request: IoRequest, data: bytes | bytearray | memoryview) -> Irp:
+        """The rest of a fast write: an IRP that counts as sent, although nobody has called the driver with it."""
+        irp = super().dispatched_write(request, data)
+        if isinstance(irp, VerifiedIrp):
+            irp.sent = True
+            irp.reached = irp.at = irp.current_location
+        return irp
 
     def _fast_io_leaks(self, processor: Processor, irql: int, file: FileObject, routine: object) -> None:
         was, processor.irql = processor.irql, irql

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hilbridge import Bridge, DeviceTimeout
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.event import Kevent
 from hilbridge.kernel.remlock import RemoveLock
@@ -11,6 +14,7 @@ from hilbridge.model.codes import IrpMajor, PnpMinor
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import STATUS_DELETE_PENDING, STATUS_PENDING, STATUS_SUCCESS, NtStatus
 from hilbridge.observe.verifier.remlocks import VerifiedRemoveLock, locks_of
+from hilbridge.virtual.line import VirtualLine
 from tests.observe.verifier.bus import plug_bus
 from tests.observe.verifier.down_cases import goes_on
 from tests.observe.verifier.remlock_cases import own_lock
@@ -324,3 +328,18 @@ def test_a_dpc_of_another_driver_does_not_answer_for_the_irp_that_its_thread_was
     stage.close()
     (finding,) = stage.bridge.findings
     assert (finding.driver, finding.irp) == ("other", None)
+
+
+# -- fast I/O ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_rest_of_a_fast_write_is_an_irp_that_counts_as_sent() -> None:
+    """The driver is given it under its lock, and not through call_driver."""
+    line = VirtualLine(room=2)
+    with Bridge.manual(verify=True) as bridge:
+        with bridge.open(bridge.plug(line)) as port:
+            with pytest.raises(DeviceTimeout):
+                port.write(b"abcd", timeout=1)
+            line.accept(2)
+            assert port.write(b"ef") == 2
+        assert (bytes(line.sent), bridge.findings) == (b"abef", [])
