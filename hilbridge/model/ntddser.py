@@ -26,6 +26,9 @@ IOCTL_SERIAL_SET_DTR = _serial(9)
 IOCTL_SERIAL_CLR_DTR = _serial(10)
 IOCTL_SERIAL_SET_RTS = _serial(12)
 IOCTL_SERIAL_CLR_RTS = _serial(13)
+IOCTL_SERIAL_GET_WAIT_MASK = _serial(16)
+IOCTL_SERIAL_SET_WAIT_MASK = _serial(17)
+IOCTL_SERIAL_WAIT_ON_MASK = _serial(18)
 IOCTL_SERIAL_PURGE = _serial(19)
 IOCTL_SERIAL_GET_BAUD_RATE = _serial(20)
 IOCTL_SERIAL_GET_LINE_CONTROL = _serial(21)
@@ -46,6 +49,21 @@ SERIAL_PURGE_TXABORT = 1
 SERIAL_PURGE_RXABORT = 2
 SERIAL_PURGE_TXCLEAR = 4
 SERIAL_PURGE_RXCLEAR = 8
+
+SERIAL_EV_RXCHAR = 0x1
+SERIAL_EV_RXFLAG = 0x2
+SERIAL_EV_TXEMPTY = 0x4
+SERIAL_EV_CTS = 0x8
+SERIAL_EV_DSR = 0x10
+SERIAL_EV_RLSD = 0x20
+SERIAL_EV_BREAK = 0x40
+SERIAL_EV_ERR = 0x80
+SERIAL_EV_RING = 0x100
+SERIAL_EV_PERR = 0x200
+SERIAL_EV_RX80FULL = 0x400
+SERIAL_EV_EVENT1 = 0x800
+SERIAL_EV_EVENT2 = 0x1000
+SERIAL_EV_ALL = 0x1FFF
 
 SERIAL_DTR_STATE = 1
 SERIAL_RTS_STATE = 2
@@ -88,6 +106,26 @@ class SerialLineControl(NamedTuple):
     def unpack(cls, data: bytes | bytearray) -> SerialLineControl:
         """From at least 3 bytes."""
         return cls(*struct.unpack_from("<3B", data))
+
+
+class SerialChars(NamedTuple):
+    """SERIAL_CHARS: special characters; the defaults are those of Windows, ^Q and ^S."""
+
+    eof_char: int = 0
+    error_char: int = 0
+    break_char: int = 0
+    event_char: int = 0
+    xon_char: int = 0x11
+    xoff_char: int = 0x13
+
+    def pack(self) -> bytes:
+        """6 bytes."""
+        return struct.pack("<6B", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialChars:
+        """From at least 6 bytes."""
+        return cls(*struct.unpack_from("<6B", data))
 
 
 class SerialStatus(NamedTuple):
