@@ -60,6 +60,14 @@ def test_purge_bits() -> None:
     assert listed == {name: value for name, value in vars(ntddser).items() if name.startswith("SERIAL_PURGE_")}
 
 
+def test_events_of_a_wait_mask() -> None:
+    listed = {code(row[1])[0]: int(code(row[0])[0], 16) for row in table(IOCTLS, "Event")}
+    there = {name: value for name, value in vars(ntddser).items() if name.startswith("SERIAL_EV_")}
+    del there["SERIAL_EV_ALL"]
+    assert listed == there
+    assert sum(listed.values()) == ntddser.SERIAL_EV_ALL
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 
 

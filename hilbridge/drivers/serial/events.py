@@ -214,9 +214,9 @@ def event_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
         again = _look_at_transmitter(extension)
         done = _satisfied(extension)
         line = extension.line
-        if line is not None and not extension.asleep and extension.gone is None:
-            if _modem_awaited(extension) and line.has_modem_lines:
-                again = min(again or SAMPLE_MS, SAMPLE_MS)
+        there = line is not None and not extension.asleep and extension.gone is None
+        if line is not None and there and line.has_modem_lines and _modem_awaited(extension):
+            again = min(again or SAMPLE_MS, SAMPLE_MS)
         if again:
             device.ke.set_timer(extension.waits.timer, relative_ms(again), dpc=dpc)
         else:

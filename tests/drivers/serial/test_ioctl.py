@@ -40,6 +40,9 @@ TABLE = {
     ser.IOCTL_SERIAL_CLR_DTR: (0x001B0028, 0, 0),
     ser.IOCTL_SERIAL_SET_RTS: (0x001B0030, 0, 0),
     ser.IOCTL_SERIAL_CLR_RTS: (0x001B0034, 0, 0),
+    ser.IOCTL_SERIAL_GET_WAIT_MASK: (0x001B0040, 0, 4),
+    ser.IOCTL_SERIAL_SET_WAIT_MASK: (0x001B0044, 4, 0),
+    ser.IOCTL_SERIAL_WAIT_ON_MASK: (0x001B0048, 0, 4),
     ser.IOCTL_SERIAL_PURGE: (0x001B004C, 4, 0),
     ser.IOCTL_SERIAL_GET_BAUD_RATE: (0x001B0050, 0, 4),
     ser.IOCTL_SERIAL_GET_LINE_CONTROL: (0x001B0054, 0, 3),
@@ -51,9 +54,17 @@ GOOD = {
     ser.IOCTL_SERIAL_SET_BAUD_RATE: ser.pack_ulong(9600),
     ser.IOCTL_SERIAL_SET_LINE_CONTROL: ser.SerialLineControl(0, 0, 8).pack(),
     ser.IOCTL_SERIAL_SET_TIMEOUTS: ser.SerialTimeouts(1, 2, 3, 4, 5).pack(),
+    ser.IOCTL_SERIAL_SET_WAIT_MASK: ser.pack_ulong(ser.SERIAL_EV_RXCHAR),
     ser.IOCTL_SERIAL_PURGE: ser.pack_ulong(ser.SERIAL_PURGE_RXCLEAR),
 }
 OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD)
+
+
+def make_ready(port: Port, code: int) -> None:
+    """So that the request can succeed."""
+    if code == ser.IOCTL_SERIAL_WAIT_ON_MASK:
+        port.control(ser.IOCTL_SERIAL_SET_WAIT_MASK, ser.pack_ulong(ser.SERIAL_EV_RXCHAR))
+        port.feed(b"x")
 
 
 def named(code: int) -> str:
@@ -77,6 +88,7 @@ def test_value(code: int) -> None:
 def test_exact_buffers_are_enough(make_port: MakePort, code: int) -> None:
     _, needs, returns = TABLE[code]
     port = make_port(loop=True)
+    make_ready(port, code)
     request = port.control(code, GOOD.get(code, bytes(needs)), size=returns)
     assert (request.status, request.information) == (STATUS_SUCCESS, returns)
 
@@ -85,6 +97,7 @@ def test_exact_buffers_are_enough(make_port: MakePort, code: int) -> None:
 def test_longer_buffers_are_no_harm(make_port: MakePort, code: int) -> None:
     _, needs, returns = TABLE[code]
     port = make_port(loop=True)
+    make_ready(port, code)
     request = port.control(code, GOOD.get(code, bytes(needs)) + b"rest", size=returns + 100)
     assert (request.status, request.information) == (STATUS_SUCCESS, returns)
 
