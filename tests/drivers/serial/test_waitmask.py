@@ -120,6 +120,24 @@ def test_a_new_mask_keeps_what_it_has_of_the_history(port: Port) -> None:
     assert told(wait(port)) == TXEMPTY
 
 
+def test_an_event_that_nobody_has_been_told_of_yet_is_the_waits(port: StopPort) -> None:
+    """The ISR has taken the byte, and its DPC has not run: the old mask had it, and the old wait was there."""
+    set_mask(port, RXCHAR)
+    request = wait(port)
+    port.extension.inbox.append(b"x")
+    set_mask(port, TXEMPTY)
+    assert told(request) == RXCHAR
+    assert waits(wait(port))
+
+
+def test_a_second_wait_may_come_when_the_first_has_its_event(port: StopPort) -> None:
+    set_mask(port, RXCHAR)
+    first = wait(port)
+    port.extension.inbox.append(b"x")
+    second = wait(port)
+    assert told(first) == RXCHAR and waits(second)
+
+
 # -- how a wait ends ---------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +178,9 @@ def test_the_drivers_own_cleanup_ends_it(port: StopPort) -> None:
     request = wait(port)
     port.bridge.io.send_and_wait(port.device, port.handle.file, IrpMajor.CLEANUP, NO_PARAMETERS)
     assert end_of(request) == (STATUS_CANCELLED, b"")
+    set_mask(port, RXCHAR)  # a request that was on its way
+    port.bridge.io.send_and_wait(port.device, port.handle.file, IrpMajor.CLOSE, NO_PARAMETERS)
+    assert port.extension.waits.watches == [] and port.extension.watched == 0
 
 
 def test_it_ends_with_the_device(port: Port) -> None:
@@ -180,9 +201,11 @@ def test_what_the_device_did_last_is_told_before_it_goes(port: Port) -> None:
 def test_none_begins_when_it_has_gone(port: StopPort) -> None:
     """The driver has heard of it; the removal is still to come."""
     set_mask(port, RXCHAR)
+    earlier = wait(port)
     port.line.unplug()
     port.machine.step()
     assert port.extension.gone is not None
+    assert end_of(earlier) == (STATUS_DEVICE_NOT_CONNECTED, b"")
     request = port.handle.submit_ioctl(ser.IOCTL_SERIAL_WAIT_ON_MASK, size=4)
     assert end_of(request) == (STATUS_DEVICE_NOT_CONNECTED, b"")
     port.settle()
