@@ -32,6 +32,10 @@ IOCTL_SERIAL_WAIT_ON_MASK = _serial(18)
 IOCTL_SERIAL_PURGE = _serial(19)
 IOCTL_SERIAL_GET_BAUD_RATE = _serial(20)
 IOCTL_SERIAL_GET_LINE_CONTROL = _serial(21)
+IOCTL_SERIAL_GET_CHARS = _serial(22)
+IOCTL_SERIAL_SET_CHARS = _serial(23)
+IOCTL_SERIAL_GET_HANDFLOW = _serial(24)
+IOCTL_SERIAL_SET_HANDFLOW = _serial(25)
 IOCTL_SERIAL_GET_MODEMSTATUS = _serial(26)
 IOCTL_SERIAL_GET_COMMSTATUS = _serial(27)
 IOCTL_SERIAL_GET_DTRRTS = _serial(30)
@@ -64,6 +68,29 @@ SERIAL_EV_RX80FULL = 0x400
 SERIAL_EV_EVENT1 = 0x800
 SERIAL_EV_EVENT2 = 0x1000
 SERIAL_EV_ALL = 0x1FFF
+
+# SERIAL_HANDFLOW.ControlHandShake
+SERIAL_DTR_MASK = 0x3
+SERIAL_DTR_CONTROL = 0x1
+SERIAL_DTR_HANDSHAKE = 0x2
+SERIAL_CTS_HANDSHAKE = 0x8
+SERIAL_DSR_HANDSHAKE = 0x10
+SERIAL_DCD_HANDSHAKE = 0x20
+SERIAL_DSR_SENSITIVITY = 0x40
+SERIAL_ERROR_ABORT = 0x8000_0000
+SERIAL_CONTROL_INVALID = 0x7FFF_FF84
+# SERIAL_HANDFLOW.FlowReplace
+SERIAL_AUTO_TRANSMIT = 0x1
+SERIAL_AUTO_RECEIVE = 0x2
+SERIAL_ERROR_CHAR = 0x4
+SERIAL_NULL_STRIPPING = 0x8
+SERIAL_BREAK_CHAR = 0x10
+SERIAL_RTS_MASK = 0xC0
+SERIAL_RTS_CONTROL = 0x40
+SERIAL_RTS_HANDSHAKE = 0x80
+SERIAL_TRANSMIT_TOGGLE = 0xC0
+SERIAL_XOFF_CONTINUE = 0x8000_0000
+SERIAL_FLOW_INVALID = 0x7FFF_FF20
 
 SERIAL_DTR_STATE = 1
 SERIAL_RTS_STATE = 2
@@ -126,6 +153,26 @@ class SerialChars(NamedTuple):
     def unpack(cls, data: bytes | bytearray) -> SerialChars:
         """From at least 6 bytes."""
         return cls(*struct.unpack_from("<6B", data))
+
+
+class SerialHandflow(NamedTuple):
+    """SERIAL_HANDFLOW. ``xoff_limit`` is the room that is left when the peer is held, ``xon_limit`` what is unread when it is
+    let go again.
+    """
+
+    control_hand_shake: int
+    flow_replace: int
+    xon_limit: int
+    xoff_limit: int
+
+    def pack(self) -> bytes:
+        """16 bytes."""
+        return struct.pack("<2I2i", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialHandflow:
+        """From at least 16 bytes."""
+        return cls(*struct.unpack_from("<2I2i", data))
 
 
 class SerialStatus(NamedTuple):

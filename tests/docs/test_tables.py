@@ -49,6 +49,8 @@ def test_sizes_of_structures() -> None:
     packed = {
         "SerialTimeouts": ntddser.SerialTimeouts().pack(),
         "SerialLineControl": ntddser.SerialLineControl(0, 0, 8).pack(),
+        "SerialChars": ntddser.SerialChars().pack(),
+        "SerialHandflow": ntddser.SerialHandflow(0, 0, 0, 0).pack(),
         "SerialStatus": ntddser.SerialStatus(0, 0, 0, 0).pack(),
     }
     listed = {code(row[0])[0]: int(row[1]) for row in table(IOCTLS, "Structure")}

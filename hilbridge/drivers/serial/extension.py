@@ -15,7 +15,7 @@ from hilbridge.kernel.timer import Ktimer
 from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.errors import HilbridgeError
 from hilbridge.model.hardware import CAUSE_MODEM, CAUSE_RX, CAUSE_TX, Line, LineSettings
-from hilbridge.model.ntddser import SerialChars, SerialTimeouts
+from hilbridge.model.ntddser import SERIAL_DTR_CONTROL, SERIAL_RTS_CONTROL, SerialChars, SerialTimeouts
 from hilbridge.model.pnp_life import PnpLife
 
 if TYPE_CHECKING:
@@ -99,11 +99,13 @@ class SerialExtension:
         "line_lock",
         "gone",
         "gone_seen",
+        "handflow",
         "hold",
         "inbox",
         "interrupt",
         "last_rx",
         "life",
+        "limits",
         "line",
         "lock",
         "log",
@@ -165,6 +167,10 @@ class SerialExtension:
         self.settings = LineSettings()
         self.timeouts = SerialTimeouts()
         self.chars = SerialChars()
+        self.handflow = SERIAL_DTR_CONTROL, SERIAL_RTS_CONTROL
+        """What SET_HANDFLOW has said of DTR and RTS where they are no handshake; that is in `settings`."""
+        self.limits: tuple[int, int] | None = None
+        """XonLimit and XoffLimit, once somebody has set them."""
         self.modem_control = 0
         self.modem_known = 0
         """Which bits of `modem_control` somebody has set: the others are left as the line has them."""

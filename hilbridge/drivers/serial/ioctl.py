@@ -12,6 +12,14 @@ from functools import partial
 
 from hilbridge.drivers.serial.control import Answer, Away, Control, Needs, Request
 from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.flow import (
+    belongs_to_handshake,
+    drive,
+    get_chars,
+    get_handflow,
+    set_chars,
+    set_handflow,
+)
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import BUDGET, take_present
 from hilbridge.drivers.serial.waitmask import get_wait_mask, set_wait_mask, wait_on_mask
@@ -20,7 +28,7 @@ from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import FILE_WRITE_DATA, IrpMajor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import HilbridgeError
-from hilbridge.model.hardware import Line, LineSettings
+from hilbridge.model.hardware import LineSettings
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
@@ -151,15 +159,9 @@ def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Req
     def function(request: Request) -> Answer:
         extension = request.extension
 
-        def put(line: Line) -> None:
-            line.set_modem_control(dtr=dtr, rts=rts)
-            # Noted before the line can be taken away: the next one is given the same outputs.
-            for value, bit in ((dtr, ser.SERIAL_DTR_STATE), (rts, ser.SERIAL_RTS_STATE)):
-                if value is not None:
-                    extension.modem_control = extension.modem_control & ~bit | (bit if value else 0)
-                    extension.modem_known |= bit
-
-        request.on_line(put)
+        if belongs_to_handshake(extension, dtr=dtr, rts=rts):
+            return STATUS_INVALID_PARAMETER
+        request.on_line(lambda line: drive(extension, line, dtr=dtr, rts=rts))
         return STATUS_SUCCESS
 
     return function
@@ -330,6 +332,10 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BREAK_OFF: Control(0, 0, _break(on=False)),
     ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status, Needs.LINE),
     ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, Needs.NOTHING),
+    ser.IOCTL_SERIAL_GET_CHARS: Control(0, 6, get_chars),
+    ser.IOCTL_SERIAL_SET_CHARS: Control(6, 0, set_chars),
+    ser.IOCTL_SERIAL_GET_HANDFLOW: Control(0, 16, get_handflow),
+    ser.IOCTL_SERIAL_SET_HANDFLOW: Control(16, 0, set_handflow),
     ser.IOCTL_SERIAL_SET_WAIT_MASK: Control(4, 0, set_wait_mask),
     ser.IOCTL_SERIAL_GET_WAIT_MASK: Control(0, 4, get_wait_mask),
     ser.IOCTL_SERIAL_WAIT_ON_MASK: Control(0, 4, wait_on_mask),
