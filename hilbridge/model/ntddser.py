@@ -17,6 +17,7 @@ def _serial(function: int) -> int:
 
 
 IOCTL_SERIAL_SET_BAUD_RATE = _serial(1)
+IOCTL_SERIAL_SET_QUEUE_SIZE = _serial(2)
 IOCTL_SERIAL_SET_LINE_CONTROL = _serial(3)
 IOCTL_SERIAL_SET_BREAK_ON = _serial(4)
 IOCTL_SERIAL_SET_BREAK_OFF = _serial(5)
@@ -24,6 +25,7 @@ IOCTL_SERIAL_SET_TIMEOUTS = _serial(7)
 IOCTL_SERIAL_GET_TIMEOUTS = _serial(8)
 IOCTL_SERIAL_SET_DTR = _serial(9)
 IOCTL_SERIAL_CLR_DTR = _serial(10)
+IOCTL_SERIAL_RESET_DEVICE = _serial(11)
 IOCTL_SERIAL_SET_RTS = _serial(12)
 IOCTL_SERIAL_CLR_RTS = _serial(13)
 IOCTL_SERIAL_GET_WAIT_MASK = _serial(16)
@@ -38,7 +40,11 @@ IOCTL_SERIAL_GET_HANDFLOW = _serial(24)
 IOCTL_SERIAL_SET_HANDFLOW = _serial(25)
 IOCTL_SERIAL_GET_MODEMSTATUS = _serial(26)
 IOCTL_SERIAL_GET_COMMSTATUS = _serial(27)
+IOCTL_SERIAL_GET_PROPERTIES = _serial(29)
 IOCTL_SERIAL_GET_DTRRTS = _serial(30)
+IOCTL_SERIAL_CONFIG_SIZE = _serial(32)
+IOCTL_SERIAL_GET_MODEM_CONTROL = _serial(37)
+IOCTL_SERIAL_SET_MODEM_CONTROL = _serial(38)
 
 # Ours: a vendor's device type and function numbers.
 FILE_DEVICE_HILBRIDGE = 0x8B1D
@@ -68,6 +74,36 @@ SERIAL_EV_RX80FULL = 0x400
 SERIAL_EV_EVENT1 = 0x800
 SERIAL_EV_EVENT2 = 0x1000
 SERIAL_EV_ALL = 0x1FFF
+
+SERIAL_TX_WAITING_FOR_CTS = 0x1
+SERIAL_TX_WAITING_FOR_DSR = 0x2
+SERIAL_TX_WAITING_ON_BREAK = 0x20
+
+SERIAL_MCR_OUT1 = 0x4
+SERIAL_MCR_OUT2 = 0x8
+SERIAL_MCR_LOOP = 0x10
+SERIAL_MCR_ALL = 0x1F
+
+SERIAL_SP_SERIALCOMM = 0x1
+SERIAL_SP_UNSPECIFIED = 0x0
+SERIAL_SP_RS232 = 0x1
+SERIAL_PCF_DTRDSR = 0x1
+SERIAL_PCF_RTSCTS = 0x2
+SERIAL_PCF_CD = 0x4
+SERIAL_PCF_XONXOFF = 0x10
+SERIAL_PCF_TOTALTIMEOUTS = 0x40
+SERIAL_PCF_INTTIMEOUTS = 0x80
+SERIAL_SP_PARITY = 0x1
+SERIAL_SP_BAUD = 0x2
+SERIAL_SP_DATABITS = 0x4
+SERIAL_SP_STOPBITS = 0x8
+SERIAL_SP_HANDSHAKING = 0x10
+SERIAL_BAUD_NAMED = 0x7_FFFF
+"""All rates that have a bit of their own."""
+SERIAL_BAUD_USER = 0x1000_0000
+SERIAL_DATABITS_5_TO_8 = 0xF
+SERIAL_STOP_AND_PARITY = 0x1F07
+"""1, 1.5 and 2 stop bits; all five parities."""
 
 # SERIAL_HANDFLOW.ControlHandShake
 SERIAL_DTR_MASK = 0x3
@@ -173,6 +209,33 @@ class SerialHandflow(NamedTuple):
     def unpack(cls, data: bytes | bytearray) -> SerialHandflow:
         """From at least 16 bytes."""
         return cls(*struct.unpack_from("<2I2i", data))
+
+
+class SerialCommProp(NamedTuple):
+    """SERIAL_COMMPROP, without its reserved and provider-specific fields, which are 0. A queue without a limit is 0."""
+
+    max_tx_queue: int = 0
+    max_rx_queue: int = 0
+    max_baud: int = SERIAL_BAUD_USER
+    prov_sub_type: int = SERIAL_SP_UNSPECIFIED
+    prov_capabilities: int = 0
+    settable_params: int = (
+        SERIAL_SP_PARITY | SERIAL_SP_BAUD | SERIAL_SP_DATABITS | SERIAL_SP_STOPBITS | SERIAL_SP_HANDSHAKING
+    )
+    settable_baud: int = SERIAL_BAUD_NAMED | SERIAL_BAUD_USER
+    settable_data: int = SERIAL_DATABITS_5_TO_8
+    settable_stop_parity: int = SERIAL_STOP_AND_PARITY
+    current_tx_queue: int = 0
+    current_rx_queue: int = 0
+
+    def pack(self) -> bytes:
+        """64 bytes: PacketLength, PacketVersion 2, ServiceMask SERIALCOMM, these fields, and an empty ProvChar."""
+        return struct.pack("<2H2I7I2H2I8x4x", 64, 2, SERIAL_SP_SERIALCOMM, 0, *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialCommProp:
+        """From at least 52 bytes."""
+        return cls(*struct.unpack_from("<7I2H2I", data, 12))
 
 
 class SerialStatus(NamedTuple):

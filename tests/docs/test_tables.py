@@ -50,6 +50,7 @@ def test_sizes_of_structures() -> None:
         "SerialTimeouts": ntddser.SerialTimeouts().pack(),
         "SerialLineControl": ntddser.SerialLineControl(0, 0, 8).pack(),
         "SerialChars": ntddser.SerialChars().pack(),
+        "SerialCommProp": ntddser.SerialCommProp().pack(),
         "SerialHandflow": ntddser.SerialHandflow(0, 0, 0, 0).pack(),
         "SerialStatus": ntddser.SerialStatus(0, 0, 0, 0).pack(),
     }

@@ -20,6 +20,15 @@ from hilbridge.drivers.serial.flow import (
     set_chars,
     set_handflow,
 )
+from hilbridge.drivers.serial.info import (
+    get_config_size,
+    get_modem_control,
+    get_properties,
+    hold_reasons,
+    reset_device,
+    set_modem_control,
+    set_queue_size,
+)
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import BUDGET, take_present
 from hilbridge.drivers.serial.waitmask import get_wait_mask, set_wait_mask, wait_on_mask
@@ -207,16 +216,20 @@ def _look(extension: SerialExtension) -> None:
     extension.absorb()
 
 
-def _unsent(request: Request) -> int:
+def _transmitter(request: Request) -> tuple[int, int]:
+    """What the line has not sent, and why."""
+    extension = request.extension
     try:
-        return request.on_line(lambda line: line.output_waiting()) if request.extension.line is not None else 0
+        if extension.line is not None:
+            return request.on_line(lambda line: (line.output_waiting(), hold_reasons(extension, line)))
     except Away:
-        return 0
+        pass
+    return 0, 0
 
 
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
-    unsent = _unsent(request)
+    unsent, reasons = _transmitter(request)
     with extension.lock:
         _look(extension)
         reader = extension.reader_of(request.file)
@@ -227,7 +240,7 @@ def _get_comm_status(request: Request) -> Answer:
             if irp.current_stack_location.major_function == IrpMajor.WRITE
         )
         errors, extension.errors = extension.errors, 0
-    return ser.SerialStatus(errors, 0, waiting, queued + unsent).pack()
+    return ser.SerialStatus(errors, reasons, waiting, queued + unsent).pack()
 
 
 # -- time-outs and purge -------------------------------------------------------------------------------------------------
@@ -332,6 +345,12 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BREAK_OFF: Control(0, 0, _break(on=False)),
     ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status, Needs.LINE),
     ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, Needs.NOTHING),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: Control(8, 0, set_queue_size),
+    ser.IOCTL_SERIAL_GET_PROPERTIES: Control(0, 64, get_properties, Needs.LINE),
+    ser.IOCTL_SERIAL_CONFIG_SIZE: Control(0, 4, get_config_size),
+    ser.IOCTL_SERIAL_RESET_DEVICE: Control(0, 0, reset_device),
+    ser.IOCTL_SERIAL_GET_MODEM_CONTROL: Control(0, 4, get_modem_control, Needs.LINE),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: Control(4, 0, set_modem_control, Needs.LINE),
     ser.IOCTL_SERIAL_GET_CHARS: Control(0, 6, get_chars),
     ser.IOCTL_SERIAL_SET_CHARS: Control(6, 0, set_chars),
     ser.IOCTL_SERIAL_GET_HANDFLOW: Control(0, 16, get_handflow),

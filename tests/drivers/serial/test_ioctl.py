@@ -40,6 +40,12 @@ TABLE = {
     ser.IOCTL_SERIAL_CLR_DTR: (0x001B0028, 0, 0),
     ser.IOCTL_SERIAL_SET_RTS: (0x001B0030, 0, 0),
     ser.IOCTL_SERIAL_CLR_RTS: (0x001B0034, 0, 0),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: (0x001B0008, 8, 0),
+    ser.IOCTL_SERIAL_RESET_DEVICE: (0x001B002C, 0, 0),
+    ser.IOCTL_SERIAL_GET_PROPERTIES: (0x001B0074, 0, 64),
+    ser.IOCTL_SERIAL_CONFIG_SIZE: (0x001B0080, 0, 4),
+    ser.IOCTL_SERIAL_GET_MODEM_CONTROL: (0x001B0094, 0, 4),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: (0x001B0098, 4, 0),
     ser.IOCTL_SERIAL_GET_CHARS: (0x001B0058, 0, 6),
     ser.IOCTL_SERIAL_SET_CHARS: (0x001B005C, 6, 0),
     ser.IOCTL_SERIAL_GET_HANDFLOW: (0x001B0060, 0, 16),
@@ -58,6 +64,8 @@ GOOD = {
     ser.IOCTL_SERIAL_SET_BAUD_RATE: ser.pack_ulong(9600),
     ser.IOCTL_SERIAL_SET_LINE_CONTROL: ser.SerialLineControl(0, 0, 8).pack(),
     ser.IOCTL_SERIAL_SET_TIMEOUTS: ser.SerialTimeouts(1, 2, 3, 4, 5).pack(),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: bytes(8),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: ser.pack_ulong(3),
     ser.IOCTL_SERIAL_SET_CHARS: ser.SerialChars().pack(),
     ser.IOCTL_SERIAL_SET_HANDFLOW: ser.SerialHandflow(1, 0x40, 100, 100).pack(),
     ser.IOCTL_SERIAL_SET_WAIT_MASK: ser.pack_ulong(ser.SERIAL_EV_RXCHAR),
@@ -133,7 +141,7 @@ def test_short_output_is_refused(make_port: MakePort, code: int) -> None:
     [
         0,
         0xFFFF_FFFF,
-        ctl_code(FILE_DEVICE_SERIAL_PORT, 2, METHOD_BUFFERED, FILE_ANY_ACCESS),  # SET_QUEUE_SIZE, not implemented yet
+        ctl_code(FILE_DEVICE_SERIAL_PORT, 31, METHOD_BUFFERED, FILE_ANY_ACCESS),  # LSRMST_INSERT, not implemented
         ctl_code(FILE_DEVICE_SERIAL_PORT, 0xFFF, METHOD_BUFFERED, FILE_ANY_ACCESS),
         ctl_code(FILE_DEVICE_SERIAL_PORT + 1, 1, METHOD_BUFFERED, FILE_ANY_ACCESS),
         *(ser.IOCTL_SERIAL_SET_BAUD_RATE | method for method in (1, 2, 3)),  # another method is another code
@@ -342,6 +350,7 @@ class Bare(VirtualLine):
         ser.IOCTL_SERIAL_SET_BREAK_OFF,
         ser.IOCTL_SERIAL_GET_MODEMSTATUS,
         ser.IOCTL_SERIAL_GET_DTRRTS,
+        ser.IOCTL_SERIAL_GET_MODEM_CONTROL,
     ],
     ids=named,
 )
