@@ -89,6 +89,7 @@ def update(extension: SerialExtension) -> None:
         watched |= watch.mask
     modem = bool(watched & MODEM_EVENTS)
     extension.watched = watched
+    extension.rx_watched = bool(watched & RECEIVE_EVENTS)
     if not watched & ser.SERIAL_EV_TXEMPTY:
         extension.waits.tx_drains = False
     if modem != extension.modem_on:

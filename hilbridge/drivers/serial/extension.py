@@ -121,6 +121,7 @@ class SerialExtension:
         "remove_lock",
         "rx_dpc",
         "rx_on",
+        "rx_watched",
         "setting_lock",
         "settings",
         "timeouts",
@@ -202,6 +203,8 @@ class SerialExtension:
         self.waits = events.Waits()
         self.watched = 0
         """All masks together: 0 is all that receiving and sending look at while there is none."""
+        self.rx_watched = False
+        """Whether any of them is about received bytes."""
         self.modem_on = False
 
     def absorb(self) -> None:
@@ -280,13 +283,6 @@ class SerialExtension:
         elif readers:
             self._leave_behind()
             self.log.trim(min(reader.cursor for reader in readers))
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits for bytes, or for an event that they are. Hold the lock."""
-        if self.watched & events.RECEIVE_EVENTS:
-            return True
-        return any(reader.queue.irps for reader in self.readers)
 
     def drain_time_ms(self, waiting: int) -> float:
         """After which time to look again whether the line has sent `waiting` bytes."""

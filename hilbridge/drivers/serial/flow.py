@@ -12,7 +12,7 @@ from dataclasses import replace
 from hilbridge.drivers.serial.control import Answer, Request
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.model import ntddser as ser
-from hilbridge.model.errors import DeviceUnsupported
+from hilbridge.model.errors import DeviceUnsupported, NtStatusError
 from hilbridge.model.hardware import Line
 from hilbridge.model.status import (
     STATUS_DEVICE_NOT_CONNECTED,
@@ -171,7 +171,15 @@ def drive(extension: SerialExtension, line: Line, *, dtr: bool | None = None, rt
             extension.modem_known |= bit
 
 
-def belongs_to_handshake(extension: SerialExtension, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
-    """Whether an output is not the application's to set, because the flow control drives it."""
+def check_outputs(extension: SerialExtension, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+    """Raises STATUS_INVALID_PARAMETER if one of the outputs is not the application's to set: the flow control drives it."""
     settings = extension.settings
-    return (dtr is not None and settings.dsrdtr) or (rts is not None and settings.rtscts)
+    for name, value, handshake, setting in (
+        ("DTR", dtr, settings.dsrdtr, "dsrdtr"),
+        ("RTS", rts, settings.rtscts, "rtscts"),
+    ):
+        if value is not None and handshake:
+            raise NtStatusError(
+                STATUS_INVALID_PARAMETER,
+                f"{extension.port_name}: {name} is driven by the flow control {setting}; to set it by hand, switch that off",
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hilbridge.drivers.serial.control import Answer, Request
 from hilbridge.drivers.serial.extension import SerialExtension
-from hilbridge.drivers.serial.flow import belongs_to_handshake, drive
+from hilbridge.drivers.serial.flow import check_outputs, drive
 from hilbridge.model import ntddser as ser
 from hilbridge.model.errors import DeviceUnsupported
 from hilbridge.model.hardware import MSR_CTS, MSR_DSR, Line
@@ -76,8 +76,7 @@ def set_modem_control(request: Request) -> Answer:
         if register & bit:
             raise DeviceUnsupported(f"{extension.port_name}: SERIAL_MCR_{name} is not supported: no line has it")
     dtr, rts = bool(register & ser.SERIAL_DTR_STATE), bool(register & ser.SERIAL_RTS_STATE)
-    if belongs_to_handshake(extension, dtr=dtr, rts=rts):
-        return STATUS_INVALID_PARAMETER
+    check_outputs(extension, dtr=dtr, rts=rts)
     request.on_line(lambda line: drive(extension, line, dtr=dtr, rts=rts))
     return STATUS_SUCCESS
 

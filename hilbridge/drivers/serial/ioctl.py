@@ -13,7 +13,7 @@ from functools import partial
 from hilbridge.drivers.serial.control import Answer, Away, Control, Needs, Request
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.flow import (
-    belongs_to_handshake,
+    check_outputs,
     drive,
     get_chars,
     get_handflow,
@@ -168,8 +168,7 @@ def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Req
     def function(request: Request) -> Answer:
         extension = request.extension
 
-        if belongs_to_handshake(extension, dtr=dtr, rts=rts):
-            return STATUS_INVALID_PARAMETER
+        check_outputs(extension, dtr=dtr, rts=rts)
         request.on_line(lambda line: drive(extension, line, dtr=dtr, rts=rts))
         return STATUS_SUCCESS
 

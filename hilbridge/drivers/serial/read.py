@@ -56,7 +56,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
                 _stopped(extension, reader)
                 extension.trim()
                 extension.watch_receiver()
-                extension.reads_wait = extension.awaited
+                extension.reads_wait = any(r.queue.irps for r in extension.readers) or extension.rx_watched
         if status is None:
             queued = reader.queue.insert_locked(irp)
             if first and queued:
@@ -282,7 +282,7 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 _stopped(extension, reader)
     extension.trim()
     extension.watch_receiver()
-    extension.reads_wait = extension.awaited
+    extension.reads_wait = any(reader.queue.irps for reader in extension.readers) or extension.rx_watched
     return done
 
 

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from hilbridge import UsageFault
 from hilbridge.model import ntddser as ser
 from hilbridge.model.errors import DeviceUnsupported
 from hilbridge.model.hardware import LineSettings
@@ -215,11 +216,23 @@ def test_an_output_of_a_handshake_is_not_the_applications(
     assert isinstance(port.line, Recorder)
     port.line.done.clear()
     for code in codes:
-        assert port.control(code).status == STATUS_INVALID_PARAMETER
+        request = port.control(code)
+        assert request.status == STATUS_INVALID_PARAMETER
+        with pytest.raises(UsageFault, match=r"is driven by the flow control (rtscts|dsrdtr); to set it by hand"):
+            request.result(0)
     assert port.line.done == []
     assert port.control(free).status == STATUS_SUCCESS
     set_flow(port, DEFAULT)
     assert port.control(codes[0]).status == STATUS_SUCCESS
+
+
+@pytest.mark.parametrize("flow", ["rtscts", "dsrdtr"])
+def test_an_output_that_is_a_handshake_no_more_is_switched_on(make_port: MakePort, flow: str) -> None:
+    port = make_port(verify=True, **{flow: True})
+    assert isinstance(port.line, Recorder)
+    port.line.done.clear()
+    assert set_flow(port, DEFAULT) == STATUS_SUCCESS
+    assert port.line.done == [115200, (None, True) if flow == "rtscts" else (True, None)]
 
 
 class Plain(VirtualLine):
