@@ -203,9 +203,8 @@ class SerialExtension:
         self.waits = events.Waits()
         self.watched = 0
         """All masks together: 0 is all that receiving and sending look at while there is none."""
-        self.rx_watched = False
-        """Whether any of them is about received bytes."""
-        self.modem_on = False
+        self.rx_watched = self.modem_on = False
+        """Whether any of them is about received bytes, or about modem lines, which then may interrupt."""
 
     def absorb(self) -> None:
         """Move what the ISR has taken from the hardware into the log. Hold the lock."""
