@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hilbridge.model.hardware import InterruptPin
+from hilbridge.model.hardware import CAUSE_RX, CAUSE_TX, InterruptPin
 
 
 class PinnedLine:
@@ -21,7 +21,7 @@ class PinnedLine:
     def enable_interrupts(self, causes: int) -> None:
         """Choose which causes may interrupt."""
         if self._pin is not None:
-            self._pin.enable(causes)
+            self._pin.enable(causes & (CAUSE_RX | CAUSE_TX))  # no descriptor announces a modem line
 
     def causes(self) -> int:
         """Why it interrupts; read to acknowledge."""

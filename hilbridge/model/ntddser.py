@@ -17,6 +17,7 @@ def _serial(function: int) -> int:
 
 
 IOCTL_SERIAL_SET_BAUD_RATE = _serial(1)
+IOCTL_SERIAL_SET_QUEUE_SIZE = _serial(2)
 IOCTL_SERIAL_SET_LINE_CONTROL = _serial(3)
 IOCTL_SERIAL_SET_BREAK_ON = _serial(4)
 IOCTL_SERIAL_SET_BREAK_OFF = _serial(5)
@@ -24,14 +25,26 @@ IOCTL_SERIAL_SET_TIMEOUTS = _serial(7)
 IOCTL_SERIAL_GET_TIMEOUTS = _serial(8)
 IOCTL_SERIAL_SET_DTR = _serial(9)
 IOCTL_SERIAL_CLR_DTR = _serial(10)
+IOCTL_SERIAL_RESET_DEVICE = _serial(11)
 IOCTL_SERIAL_SET_RTS = _serial(12)
 IOCTL_SERIAL_CLR_RTS = _serial(13)
+IOCTL_SERIAL_GET_WAIT_MASK = _serial(16)
+IOCTL_SERIAL_SET_WAIT_MASK = _serial(17)
+IOCTL_SERIAL_WAIT_ON_MASK = _serial(18)
 IOCTL_SERIAL_PURGE = _serial(19)
 IOCTL_SERIAL_GET_BAUD_RATE = _serial(20)
 IOCTL_SERIAL_GET_LINE_CONTROL = _serial(21)
+IOCTL_SERIAL_GET_CHARS = _serial(22)
+IOCTL_SERIAL_SET_CHARS = _serial(23)
+IOCTL_SERIAL_GET_HANDFLOW = _serial(24)
+IOCTL_SERIAL_SET_HANDFLOW = _serial(25)
 IOCTL_SERIAL_GET_MODEMSTATUS = _serial(26)
 IOCTL_SERIAL_GET_COMMSTATUS = _serial(27)
+IOCTL_SERIAL_GET_PROPERTIES = _serial(29)
 IOCTL_SERIAL_GET_DTRRTS = _serial(30)
+IOCTL_SERIAL_CONFIG_SIZE = _serial(32)
+IOCTL_SERIAL_GET_MODEM_CONTROL = _serial(37)
+IOCTL_SERIAL_SET_MODEM_CONTROL = _serial(38)
 
 # Ours: a vendor's device type and function numbers.
 FILE_DEVICE_HILBRIDGE = 0x8B1D
@@ -46,6 +59,74 @@ SERIAL_PURGE_TXABORT = 1
 SERIAL_PURGE_RXABORT = 2
 SERIAL_PURGE_TXCLEAR = 4
 SERIAL_PURGE_RXCLEAR = 8
+
+SERIAL_EV_RXCHAR = 0x1
+SERIAL_EV_RXFLAG = 0x2
+SERIAL_EV_TXEMPTY = 0x4
+SERIAL_EV_CTS = 0x8
+SERIAL_EV_DSR = 0x10
+SERIAL_EV_RLSD = 0x20
+SERIAL_EV_BREAK = 0x40
+SERIAL_EV_ERR = 0x80
+SERIAL_EV_RING = 0x100
+SERIAL_EV_PERR = 0x200
+SERIAL_EV_RX80FULL = 0x400
+SERIAL_EV_EVENT1 = 0x800
+SERIAL_EV_EVENT2 = 0x1000
+SERIAL_EV_ALL = 0x1FFF
+
+SERIAL_TX_WAITING_FOR_CTS = 0x1
+SERIAL_TX_WAITING_FOR_DSR = 0x2
+SERIAL_TX_WAITING_ON_BREAK = 0x20
+
+SERIAL_MCR_OUT1 = 0x4
+SERIAL_MCR_OUT2 = 0x8
+SERIAL_MCR_LOOP = 0x10
+SERIAL_MCR_ALL = 0x1F
+
+SERIAL_SP_SERIALCOMM = 0x1
+SERIAL_SP_UNSPECIFIED = 0x0
+SERIAL_SP_RS232 = 0x1
+SERIAL_PCF_DTRDSR = 0x1
+SERIAL_PCF_RTSCTS = 0x2
+SERIAL_PCF_CD = 0x4
+SERIAL_PCF_XONXOFF = 0x10
+SERIAL_PCF_TOTALTIMEOUTS = 0x40
+SERIAL_PCF_INTTIMEOUTS = 0x80
+SERIAL_SP_PARITY = 0x1
+SERIAL_SP_BAUD = 0x2
+SERIAL_SP_DATABITS = 0x4
+SERIAL_SP_STOPBITS = 0x8
+SERIAL_SP_HANDSHAKING = 0x10
+SERIAL_BAUD_NAMED = 0x7_FFFF
+"""All rates that have a bit of their own."""
+SERIAL_BAUD_USER = 0x1000_0000
+SERIAL_DATABITS_5_TO_8 = 0xF
+SERIAL_STOP_AND_PARITY = 0x1F07
+"""1, 1.5 and 2 stop bits; all five parities."""
+
+# SERIAL_HANDFLOW.ControlHandShake
+SERIAL_DTR_MASK = 0x3
+SERIAL_DTR_CONTROL = 0x1
+SERIAL_DTR_HANDSHAKE = 0x2
+SERIAL_CTS_HANDSHAKE = 0x8
+SERIAL_DSR_HANDSHAKE = 0x10
+SERIAL_DCD_HANDSHAKE = 0x20
+SERIAL_DSR_SENSITIVITY = 0x40
+SERIAL_ERROR_ABORT = 0x8000_0000
+SERIAL_CONTROL_INVALID = 0x7FFF_FF84
+# SERIAL_HANDFLOW.FlowReplace
+SERIAL_AUTO_TRANSMIT = 0x1
+SERIAL_AUTO_RECEIVE = 0x2
+SERIAL_ERROR_CHAR = 0x4
+SERIAL_NULL_STRIPPING = 0x8
+SERIAL_BREAK_CHAR = 0x10
+SERIAL_RTS_MASK = 0xC0
+SERIAL_RTS_CONTROL = 0x40
+SERIAL_RTS_HANDSHAKE = 0x80
+SERIAL_TRANSMIT_TOGGLE = 0xC0
+SERIAL_XOFF_CONTINUE = 0x8000_0000
+SERIAL_FLOW_INVALID = 0x7FFF_FF20
 
 SERIAL_DTR_STATE = 1
 SERIAL_RTS_STATE = 2
@@ -88,6 +169,73 @@ class SerialLineControl(NamedTuple):
     def unpack(cls, data: bytes | bytearray) -> SerialLineControl:
         """From at least 3 bytes."""
         return cls(*struct.unpack_from("<3B", data))
+
+
+class SerialChars(NamedTuple):
+    """SERIAL_CHARS: special characters; the defaults are those of Windows, ^Q and ^S."""
+
+    eof_char: int = 0
+    error_char: int = 0
+    break_char: int = 0
+    event_char: int = 0
+    xon_char: int = 0x11
+    xoff_char: int = 0x13
+
+    def pack(self) -> bytes:
+        """6 bytes."""
+        return struct.pack("<6B", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialChars:
+        """From at least 6 bytes."""
+        return cls(*struct.unpack_from("<6B", data))
+
+
+class SerialHandflow(NamedTuple):
+    """SERIAL_HANDFLOW. ``xoff_limit`` is the room that is left when the peer is held, ``xon_limit`` what is unread when it is
+    let go again.
+    """
+
+    control_hand_shake: int
+    flow_replace: int
+    xon_limit: int
+    xoff_limit: int
+
+    def pack(self) -> bytes:
+        """16 bytes."""
+        return struct.pack("<2I2i", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialHandflow:
+        """From at least 16 bytes."""
+        return cls(*struct.unpack_from("<2I2i", data))
+
+
+class SerialCommProp(NamedTuple):
+    """SERIAL_COMMPROP, without its reserved and provider-specific fields, which are 0. A queue without a limit is 0."""
+
+    max_tx_queue: int = 0
+    max_rx_queue: int = 0
+    max_baud: int = SERIAL_BAUD_USER
+    prov_sub_type: int = SERIAL_SP_UNSPECIFIED
+    prov_capabilities: int = 0
+    settable_params: int = (
+        SERIAL_SP_PARITY | SERIAL_SP_BAUD | SERIAL_SP_DATABITS | SERIAL_SP_STOPBITS | SERIAL_SP_HANDSHAKING
+    )
+    settable_baud: int = SERIAL_BAUD_NAMED | SERIAL_BAUD_USER
+    settable_data: int = SERIAL_DATABITS_5_TO_8
+    settable_stop_parity: int = SERIAL_STOP_AND_PARITY
+    current_tx_queue: int = 0
+    current_rx_queue: int = 0
+
+    def pack(self) -> bytes:
+        """64 bytes: PacketLength, PacketVersion 2, ServiceMask SERIALCOMM, these fields, and an empty ProvChar."""
+        return struct.pack("<2H2I7I2H2I8x4x", 64, 2, SERIAL_SP_SERIALCOMM, 0, *self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray) -> SerialCommProp:
+        """From at least 52 bytes."""
+        return cls(*struct.unpack_from("<7I2H2I", data, 12))
 
 
 class SerialStatus(NamedTuple):

@@ -10,6 +10,7 @@ import threading
 from hilbridge.model.errors import DeviceGone, DeviceUnsupported
 from hilbridge.model.hardware import (
     CAUSE_GONE,
+    CAUSE_MODEM,
     CAUSE_RX,
     CAUSE_TX,
     MSR_CTS,
@@ -41,6 +42,7 @@ class VirtualLine:
         self._closed = False
         self._enabled = 0
         self._modem = 0
+        self._modem_changed = False
         self._break = False
         self._pin: InterruptPin | None = None
         self._lock = threading.Lock()
@@ -76,6 +78,8 @@ class VirtualLine:
         if self._pin is not None:
             self._pin.take()
         causes = self._level()
+        if causes & CAUSE_MODEM:
+            self._modem_changed = False  # read to acknowledge
         if causes & CAUSE_GONE:
             self._told_gone = True  # said once: like a descriptor that hung up, it is not watched any more
         return causes
@@ -123,9 +127,11 @@ class VirtualLine:
     def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Outputs; wired back with `loop`."""
         if self._loop:
+            status = self._modem
             for value, bits in ((dtr, MSR_DSR | MSR_DCD), (rts, MSR_CTS)):
                 if value is not None:
-                    self._modem = self._modem & ~bits | (bits if value else 0)
+                    status = status & ~bits | (bits if value else 0)
+            self.set_modem_status(status)
 
     def set_break(self, on: bool) -> None:
         """Remembered."""
@@ -167,6 +173,13 @@ class VirtualLine:
             self._unplugged = True
         self._assert()
 
+    def set_modem_status(self, status: int) -> None:
+        """The far end drives the modem lines: MSR_CTS | MSR_DSR | MSR_RI | MSR_DCD."""
+        with self._lock:
+            self._modem_changed = self._modem_changed or status != self._modem
+            self._modem = status
+        self._assert()
+
     @property
     def break_on(self) -> bool:
         """Whether the break is held."""
@@ -184,6 +197,7 @@ class VirtualLine:
             if self._closed:
                 return 0
             causes = (CAUSE_RX if self._received else 0) | (CAUSE_TX if self._room else 0)
+            causes |= CAUSE_MODEM if self._modem_changed else 0
             causes &= self._enabled
             if self._unplugged and not self._told_gone:
                 causes |= CAUSE_GONE

@@ -49,6 +49,9 @@ def test_sizes_of_structures() -> None:
     packed = {
         "SerialTimeouts": ntddser.SerialTimeouts().pack(),
         "SerialLineControl": ntddser.SerialLineControl(0, 0, 8).pack(),
+        "SerialChars": ntddser.SerialChars().pack(),
+        "SerialCommProp": ntddser.SerialCommProp().pack(),
+        "SerialHandflow": ntddser.SerialHandflow(0, 0, 0, 0).pack(),
         "SerialStatus": ntddser.SerialStatus(0, 0, 0, 0).pack(),
     }
     listed = {code(row[0])[0]: int(row[1]) for row in table(IOCTLS, "Structure")}
@@ -58,6 +61,14 @@ def test_sizes_of_structures() -> None:
 def test_purge_bits() -> None:
     listed = {code(row[1])[0]: int(row[0]) for row in table(IOCTLS, "Bit")}
     assert listed == {name: value for name, value in vars(ntddser).items() if name.startswith("SERIAL_PURGE_")}
+
+
+def test_events_of_a_wait_mask() -> None:
+    listed = {code(row[1])[0]: int(code(row[0])[0], 16) for row in table(IOCTLS, "Event")}
+    there = {name: value for name, value in vars(ntddser).items() if name.startswith("SERIAL_EV_")}
+    del there["SERIAL_EV_ALL"]
+    assert listed == there
+    assert sum(listed.values()) == ntddser.SERIAL_EV_ALL
 
 
 # ------------------------------------------------------------------------------------------------------------- errors

@@ -5,6 +5,7 @@ Sharing goes by one rule: one writer, and any number of readers, each with a cur
 
 from __future__ import annotations
 
+from hilbridge.drivers.serial.events import forget
 from hilbridge.drivers.serial.extension import Reader, SerialExtension
 from hilbridge.drivers.serial.read import complete_all, new_queue, serve_readers
 from hilbridge.drivers.serial.write import advance
@@ -71,6 +72,7 @@ def cleanup(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
         while (sent := extension.tx_queue.remove_next_locked(lambda queued: queued.file_object is file)) is not None:
             sent.io_status.information = sent.driver_context[0] or 0
             cancelled.append(sent)
+        cancelled += forget(extension, file)
         done = serve_readers(device)
     for queued in cancelled:
         queued.io_status.status = STATUS_CANCELLED
@@ -96,6 +98,7 @@ def close(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
             extension.watch_receiver()
         if extension.writer is file:
             extension.writer = None
+        forget(extension, file)  # a mask that was set by a request that was on its way
     irp.io_status.status = STATUS_SUCCESS
     irp.io_status.information = 0
     device.io.complete_request(irp)

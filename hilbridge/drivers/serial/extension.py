@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from hilbridge.drivers.serial import events
 from hilbridge.drivers.serial.receivelog import ReceiveLog
 from hilbridge.kernel.timer import Ktimer
 from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.errors import HilbridgeError
-from hilbridge.model.hardware import CAUSE_RX, CAUSE_TX, Line, LineSettings
-from hilbridge.model.ntddser import SerialTimeouts
+from hilbridge.model.hardware import CAUSE_MODEM, CAUSE_RX, CAUSE_TX, Line, LineSettings
+from hilbridge.model.ntddser import SERIAL_DTR_CONTROL, SERIAL_RTS_CONTROL, SerialChars, SerialTimeouts
 from hilbridge.model.pnp_life import PnpLife
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LOG_SIZE = 1 << 20
 """Unread bytes after which a port takes no more, so that the OS's buffer and the flow control push back."""
+
+LONGEST_DRAIN_CHECK_MS = 100.0
 
 # Why nothing is sent, although something may be queued: the bits of `SerialExtension.tx_held`.
 TX_SETTING = 0x1  # a setting is being carried out; until it is nothing is sent, also if its IRP has been cancelled
@@ -89,16 +92,20 @@ class SerialExtension:
     __slots__ = (
         "asleep",
         "break_on",
+        "chars",
         "device",
         "errors",
+        "event_dpc",
         "line_lock",
         "gone",
         "gone_seen",
+        "handflow",
         "hold",
         "inbox",
         "interrupt",
         "last_rx",
         "life",
+        "limits",
         "line",
         "lock",
         "log",
@@ -106,6 +113,7 @@ class SerialExtension:
         "lower",
         "modem_control",
         "modem_known",
+        "modem_on",
         "port_name",
         "power_state",
         "readers",
@@ -113,6 +121,7 @@ class SerialExtension:
         "remove_lock",
         "rx_dpc",
         "rx_on",
+        "rx_watched",
         "setting_lock",
         "settings",
         "timeouts",
@@ -124,6 +133,8 @@ class SerialExtension:
         "tx_started",
         "tx_timer",
         "tx_total_timer",
+        "waits",
+        "watched",
         "writer",
     )
 
@@ -132,6 +143,7 @@ class SerialExtension:
     tx_queue: CancelSafeQueue
     rx_dpc: Kdpc
     tx_dpc: Kdpc
+    event_dpc: Kdpc
     hold: HoldQueue
     """Control requests that need the line, while it is away: see `hilbridge.drivers.serial.hardware`."""
     remove_lock: RemoveLock
@@ -155,6 +167,11 @@ class SerialExtension:
         # What the line is to be programmed with again, after a stop or a sleep.
         self.settings = LineSettings()
         self.timeouts = SerialTimeouts()
+        self.chars = SerialChars()
+        self.handflow = SERIAL_DTR_CONTROL, SERIAL_RTS_CONTROL
+        """What SET_HANDFLOW has said of DTR and RTS where they are no handshake; that is in `settings`."""
+        self.limits: tuple[int, int] | None = None
+        """XonLimit and XoffLimit, once somebody has set them."""
         self.modem_control = 0
         self.modem_known = 0
         """Which bits of `modem_control` somebody has set: the others are left as the line has them."""
@@ -182,14 +199,23 @@ class SerialExtension:
         self.tx_timer = Ktimer()
         self.tx_total_timer = Ktimer()
         self.tx_armed = False
+        # Who waits for events: see `hilbridge.drivers.serial.events`.
+        self.waits = events.Waits()
+        self.watched = 0
+        """All masks together: 0 is all that receiving and sending look at while there is none."""
+        self.rx_watched = self.modem_on = False
+        """Whether any of them is about received bytes, or about modem lines, which then may interrupt."""
 
     def absorb(self) -> None:
         """Move what the ISR has taken from the hardware into the log. Hold the lock."""
         inbox, log = self.inbox, self.log
         if not inbox:
             return
-        while inbox:
-            log.append(inbox.popleft())
+        if self.watched:
+            events.absorb(self)
+        else:
+            while inbox:
+                log.append(inbox.popleft())
         if self.timeouts.read_interval_timeout:
             self.last_rx = self.device.ke.clock.now()
         if len(self.readers) > 1:
@@ -218,7 +244,7 @@ class SerialExtension:
         if room != self.rx_on:
             self.set_interrupts(rx=room)
 
-    def set_interrupts(self, *, rx: bool | None = None, tx: bool | None = None) -> None:
+    def set_interrupts(self, *, rx: bool | None = None, tx: bool | None = None, modem: bool | None = None) -> None:
         """Program the line's interrupt enable register, while the ISR, which does the same, is kept out.
 
         Without an interrupt, which is so while the device is stopped, and in its sleep the wish is only noted.
@@ -229,12 +255,15 @@ class SerialExtension:
                 self.rx_on = rx
             if tx is not None:
                 self.tx_on = tx
+            if modem is not None:
+                self.modem_on = modem
             self.program_interrupts()
 
         interrupt = self.interrupt  # looked at once: a removal takes it away without our lock
         if interrupt is None:
             self.rx_on = self.rx_on if rx is None else rx
             self.tx_on = self.tx_on if tx is None else tx
+            self.modem_on = self.modem_on if modem is None else modem
         else:
             interrupt.synchronize(program)
 
@@ -242,7 +271,8 @@ class SerialExtension:
         """The same for the ISR itself."""
         line = self.line
         if line is not None and not self.asleep:
-            line.enable_interrupts((CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0))
+            causes = (CAUSE_RX if self.rx_on else 0) | (CAUSE_TX if self.tx_on else 0)
+            line.enable_interrupts(causes | CAUSE_MODEM if self.modem_on else causes)
 
     def trim(self) -> None:
         """Forget what every reader has read. Hold the lock. With no reader left, all is kept for the next one."""
@@ -252,6 +282,13 @@ class SerialExtension:
         elif readers:
             self._leave_behind()
             self.log.trim(min(reader.cursor for reader in readers))
+
+    def drain_time_ms(self, waiting: int) -> float:
+        """After which time to look again whether the line has sent `waiting` bytes."""
+        settings = self.settings
+        bits = settings.bytesize + 2 + (settings.parity != "N")
+        needed = waiting * bits * 1000 / max(settings.baudrate, 1)
+        return min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS)
 
     @property
     def serving(self) -> bool:

@@ -15,11 +15,12 @@ settings of the start, is what the next line is programmed with.
 
 from __future__ import annotations
 
+from hilbridge.drivers.serial import events
 from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.isr import isr
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import take_from_line, take_last, take_present
-from hilbridge.drivers.serial.write import advance, drain_time_ms
+from hilbridge.drivers.serial.write import advance
 from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceBusy, DeviceGone, HilbridgeError
@@ -108,6 +109,8 @@ def resume(device: Device, held: int, *reasons: str) -> None:
         extension.watch_receiver()
         extension.set_interrupts()  # in any case: what is wished for has only been noted meanwhile
         done = serve_readers(device)
+        if extension.watched:  # what has changed meanwhile, and what is looked at from time to time
+            device.ke.insert_queue_dpc(extension.event_dpc)
     complete_all(device, done)
     for reason in reasons:
         extension.hold.release(reason)
@@ -129,7 +132,7 @@ def prepare_to_stop(device: Device) -> None:
     patience, left = DRAIN_PATIENCE, _unsent(extension)
     while left and patience > 0:
         # No line can announce that its last bit is out: see `hilbridge.drivers.serial.write`.
-        seconds = drain_time_ms(extension, left) / 1000
+        seconds = extension.drain_time_ms(left) / 1000
         device.ke.delay_execution_thread(seconds)
         patience -= seconds
         left = _unsent(extension)
@@ -244,7 +247,8 @@ def take_away(device: Device, why: str) -> None:
             device.device_stack.removed = extension.gone
         extension.tx_held &= ~(TX_STOP | TX_POWER)
         gone = extension.gone
-        done = serve_readers(device)
+        done = serve_readers(device) + events.end_all(extension, gone.status)
+        device.ke.cancel_timer(extension.waits.timer)
     complete_all(device, done)
     extension.hold.fail(gone.status)
     complete_all(device, advance(device))

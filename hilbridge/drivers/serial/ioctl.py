@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from functools import partial
-from typing import NamedTuple, TypeVar
 
+from hilbridge.drivers.serial.control import Answer, Away, Control, Needs, Request
 from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.flow import (
+    check_outputs,
+    drive,
+    get_chars,
+    get_handflow,
+    set_chars,
+    set_handflow,
+)
+from hilbridge.drivers.serial.info import (
+    get_config_size,
+    get_modem_control,
+    get_properties,
+    hold_reasons,
+    reset_device,
+    set_modem_control,
+    set_queue_size,
+)
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import BUDGET, take_present
+from hilbridge.drivers.serial.waitmask import get_wait_mask, set_wait_mask, wait_on_mask
 from hilbridge.drivers.serial.write import SENT, queue_setting
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import FILE_WRITE_DATA, IrpMajor
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.errors import DeviceGone, HilbridgeError
-from hilbridge.model.file import FileObject
-from hilbridge.model.hardware import Line, LineSettings
+from hilbridge.model.errors import HilbridgeError
+from hilbridge.model.hardware import LineSettings
 from hilbridge.model.irp import Irp
 from hilbridge.model.status import (
     STATUS_ACCESS_DENIED,
@@ -42,69 +58,12 @@ _PARITY = {code: parity for parity, code in ser.PARITY.items()}
 _ALL_PURGES = 0xF
 
 
-R = TypeVar("R")
-
-
-class Request(NamedTuple):
-    """What a control function is given."""
-
-    device: DeviceObject[SerialExtension]
-    irp: Irp
-    data: bytearray
-    file: FileObject | None
-    room: int
-
-    @property
-    def extension(self) -> SerialExtension:
-        """The port."""
-        return self.device.extension
-
-    def on_line(self, use: Callable[[Line], R]) -> R:
-        """Use the line, which stays open meanwhile. Raises `DeviceGone` if it is gone, `_Away` if it comes back."""
-        extension = self.extension
-        with extension.line_lock:
-            line = extension.line
-            if line is not None and not extension.asleep:
-                return use(line)
-        if extension.gone is not None:
-            raise DeviceGone(f"{extension.port_name} is gone")
-        raise _Away
-
-
-Answer = NtStatus | bytes | Callable[[], NtStatus]
-"""A status; or the bytes of a successful answer; or a setting to be carried out behind what is being sent."""
-
-
-class _Away(Exception):
-    """The line has been taken away in this moment, by a stop or a lower power state."""
-
-
-class Needs(Enum):
-    """What a control request needs of the line."""
-
-    NOTHING = 0
-    """It can be answered after the device has gone: what had been received can still be had."""
-    DEVICE = 1
-    """It is answered from memory, or waits among the writes: also while the device is stopped or asleep."""
-    LINE = 2
-    """It uses the line at once. While that is away the request is held."""
-
-
-class Control(NamedTuple):
-    """A control code: how much must come in, how much must have room to go out, who does it, and whether with the line."""
-
-    needs: int
-    returns: int
-    function: Callable[[Request], Answer]
-    line: Needs = Needs.DEVICE
-
-
 def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     """Dispatch routine."""
     location = irp.current_stack_location
     parameters = location.parameters.device_io_control
     control = CONTROLS.get(parameters.io_control_code)
-    answer: Answer | None
+    answer: Answer
     if control is None:
         answer = STATUS_INVALID_PARAMETER
     elif parameters.input_buffer_length < control.needs or parameters.output_buffer_length < control.returns:
@@ -131,8 +90,8 @@ def device_control(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
     return status
 
 
-def _answer(request: Request, control: Control) -> Answer | None:
-    """What the function says; None: the request is held."""
+def _answer(request: Request, control: Control) -> Answer:
+    """What the function says; None: the request waits, or is held."""
     extension: SerialExtension = request.device.extension
     hold, needs = extension.hold, control.line
     while True:
@@ -142,7 +101,7 @@ def _answer(request: Request, control: Control) -> Answer | None:
             return STATUS_DEVICE_NOT_CONNECTED
         try:
             return control.function(request)
-        except _Away:
+        except Away:
             continue  # since the look at `hold`; at the next one it is held, or the line is back
         except HilbridgeError as error:  # the line refused: its status is the answer
             request.device.io.write_error_log_entry(request.irp, error)
@@ -209,15 +168,8 @@ def _modem(*, dtr: bool | None = None, rts: bool | None = None) -> Callable[[Req
     def function(request: Request) -> Answer:
         extension = request.extension
 
-        def put(line: Line) -> None:
-            line.set_modem_control(dtr=dtr, rts=rts)
-            # Noted before the line can be taken away: the next one is given the same outputs.
-            for value, bit in ((dtr, ser.SERIAL_DTR_STATE), (rts, ser.SERIAL_RTS_STATE)):
-                if value is not None:
-                    extension.modem_control = extension.modem_control & ~bit | (bit if value else 0)
-                    extension.modem_known |= bit
-
-        request.on_line(put)
+        check_outputs(extension, dtr=dtr, rts=rts)
+        request.on_line(lambda line: drive(extension, line, dtr=dtr, rts=rts))
         return STATUS_SUCCESS
 
     return function
@@ -263,16 +215,20 @@ def _look(extension: SerialExtension) -> None:
     extension.absorb()
 
 
-def _unsent(request: Request) -> int:
+def _transmitter(request: Request) -> tuple[int, int]:
+    """What the line has not sent, and why."""
+    extension = request.extension
     try:
-        return request.on_line(lambda line: line.output_waiting()) if request.extension.line is not None else 0
-    except _Away:
-        return 0
+        if extension.line is not None:
+            return request.on_line(lambda line: (line.output_waiting(), hold_reasons(extension, line)))
+    except Away:
+        pass
+    return 0, 0
 
 
 def _get_comm_status(request: Request) -> Answer:
     extension = request.extension
-    unsent = _unsent(request)
+    unsent, reasons = _transmitter(request)
     with extension.lock:
         _look(extension)
         reader = extension.reader_of(request.file)
@@ -283,7 +239,7 @@ def _get_comm_status(request: Request) -> Answer:
             if irp.current_stack_location.major_function == IrpMajor.WRITE
         )
         errors, extension.errors = extension.errors, 0
-    return ser.SerialStatus(errors, 0, waiting, queued + unsent).pack()
+    return ser.SerialStatus(errors, reasons, waiting, queued + unsent).pack()
 
 
 # -- time-outs and purge -------------------------------------------------------------------------------------------------
@@ -388,6 +344,19 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BREAK_OFF: Control(0, 0, _break(on=False)),
     ser.IOCTL_SERIAL_GET_MODEMSTATUS: Control(0, 4, _get_modem_status, Needs.LINE),
     ser.IOCTL_SERIAL_GET_COMMSTATUS: Control(0, 20, _get_comm_status, Needs.NOTHING),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: Control(8, 0, set_queue_size),
+    ser.IOCTL_SERIAL_GET_PROPERTIES: Control(0, 64, get_properties, Needs.LINE),
+    ser.IOCTL_SERIAL_CONFIG_SIZE: Control(0, 4, get_config_size),
+    ser.IOCTL_SERIAL_RESET_DEVICE: Control(0, 0, reset_device),
+    ser.IOCTL_SERIAL_GET_MODEM_CONTROL: Control(0, 4, get_modem_control, Needs.LINE),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: Control(4, 0, set_modem_control, Needs.LINE),
+    ser.IOCTL_SERIAL_GET_CHARS: Control(0, 6, get_chars),
+    ser.IOCTL_SERIAL_SET_CHARS: Control(6, 0, set_chars),
+    ser.IOCTL_SERIAL_GET_HANDFLOW: Control(0, 16, get_handflow),
+    ser.IOCTL_SERIAL_SET_HANDFLOW: Control(16, 0, set_handflow),
+    ser.IOCTL_SERIAL_SET_WAIT_MASK: Control(4, 0, set_wait_mask),
+    ser.IOCTL_SERIAL_GET_WAIT_MASK: Control(0, 4, get_wait_mask),
+    ser.IOCTL_SERIAL_WAIT_ON_MASK: Control(0, 4, wait_on_mask),
     ser.IOCTL_SERIAL_PURGE: Control(4, 0, _purge),
     ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, Needs.NOTHING),
     ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, Needs.NOTHING),

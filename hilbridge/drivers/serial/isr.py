@@ -6,6 +6,7 @@ and says True. It runs at DIRQL and takes no lock of the driver.
 
 from __future__ import annotations
 
+from hilbridge.drivers.serial.events import end_all
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import take_from_line
@@ -13,7 +14,7 @@ from hilbridge.drivers.serial.write import advance
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.interrupt import Interrupt
 from hilbridge.model.device import DeviceObject
-from hilbridge.model.hardware import CAUSE_GONE, CAUSE_RX, CAUSE_TX
+from hilbridge.model.hardware import CAUSE_GONE, CAUSE_MODEM, CAUSE_RX, CAUSE_TX
 
 INBOX_CHUNKS = 16
 
@@ -27,6 +28,8 @@ def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
     taken = 0
     if causes & (CAUSE_RX | CAUSE_GONE):
         taken = take_from_line(line, extension, everything=causes & CAUSE_GONE != 0)
+    if causes & CAUSE_MODEM:
+        interrupt.device.ke.insert_queue_dpc(extension.event_dpc)
     full = len(extension.inbox) >= INBOX_CHUNKS
     if full or causes & CAUSE_TX:
         # Quiet the line. Receiving goes on when the DPC has weighed the room that is left: until then the OS's buffer
@@ -66,6 +69,8 @@ def receive_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
             extension.gone = seen
             device.device_stack.removed = extension.gone
         done = serve_readers(device)
+        if extension.gone is not None:
+            done += end_all(extension, extension.gone.status)
     complete_all(device, done)
     if news:
         # Reads first: what the device said is delivered before anybody hears that it went.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from hilbridge.drivers.serial import hardware
+from hilbridge.drivers.serial.events import event_dpc
 from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.isr import receive_dpc
 from hilbridge.drivers.serial.wmi import deregister, register
@@ -56,6 +57,7 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     extension.remove_lock = RemoveLock(driver.ke, port)
     extension.rx_dpc = Kdpc(receive_dpc, None, port)
     extension.tx_dpc = Kdpc(transmit_dpc, None, port)
+    extension.event_dpc = Kdpc(event_dpc, None, port)
     extension.lower = driver.io.attach_device_to_device_stack(port, physical)
     port.flags |= DO_BUFFERED_IO | DO_STREAM_READ
     port.flags &= ~DO_DEVICE_INITIALIZING

@@ -56,7 +56,7 @@ def read(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
                 _stopped(extension, reader)
                 extension.trim()
                 extension.watch_receiver()
-                extension.reads_wait = any(r.queue.irps for r in extension.readers)
+                extension.reads_wait = any(r.queue.irps for r in extension.readers) or extension.rx_watched
         if status is None:
             queued = reader.queue.insert_locked(irp)
             if first and queued:
@@ -87,7 +87,7 @@ def fast_read(
             return None
         log, inbox, cursor = extension.log, extension.inbox, reader.cursor
         alone = len(extension.readers) == 1
-        if alone and log.base == log.end and len(inbox) == 1 and not terminator:
+        if alone and log.base == log.end and len(inbox) == 1 and not terminator and not extension.watched:
             # The commonest case by far: one piece has arrived, it is what was asked for, and nobody else wants it.
             count = len(inbox[0])
             if count == length or 0 < minimum <= count <= length:
@@ -282,7 +282,7 @@ def serve_readers(device: DeviceObject[SerialExtension]) -> list[Irp]:
                 _stopped(extension, reader)
     extension.trim()
     extension.watch_receiver()
-    extension.reads_wait = any(reader.queue.irps for reader in extension.readers)
+    extension.reads_wait = any(reader.queue.irps for reader in extension.readers) or extension.rx_watched
     return done
 
 

@@ -9,6 +9,7 @@ many framing errors a tty has swallowed. So is the number of bytes sent, which n
 from __future__ import annotations
 
 from hilbridge.drivers.serial.extension import SerialExtension
+from hilbridge.drivers.serial.info import LARGEST_QUEUE
 from hilbridge.iomgr.wmi import wmi_dispatch
 from hilbridge.kernel.interrupt import InterruptMode
 from hilbridge.model.codes import WmiRegAction
@@ -103,7 +104,7 @@ def performance(device: Port) -> Properties:
 def properties(device: Port) -> Properties:
     """MSSerial_CommProperties. A queue without a limit is 0."""
     size = device.extension.log_size
-    return {"dwServiceMask": _SP_SERIALCOMM, "dwMaxTxQueue": 0, "dwMaxRxQueue": size, "dwCurrentRxQueue": size}
+    return {"dwServiceMask": _SP_SERIALCOMM, "dwMaxTxQueue": 0, "dwMaxRxQueue": LARGEST_QUEUE, "dwCurrentRxQueue": size}
 
 
 PROVIDER = WmiProvider(

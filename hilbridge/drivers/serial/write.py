@@ -22,6 +22,7 @@ from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DeviceGone, DriverFault, HilbridgeError, NtStatusError
 from hilbridge.model.file import FileObject
 from hilbridge.model.irp import Irp
+from hilbridge.model.ntddser import SERIAL_EV_TXEMPTY
 from hilbridge.model.status import (
     STATUS_CANCELLED,
     STATUS_DEVICE_NOT_CONNECTED,
@@ -38,7 +39,6 @@ APPLY = 1
 """Index in ``irp.driver_context``: the function that carries out a setting, and returns the status. A flush has none."""
 OUTCOME = 2
 """Index in ``irp.driver_context``: what that function returned; `STATUS_PENDING` while it is at work."""
-LONGEST_DRAIN_CHECK_MS = 100.0
 
 
 def write(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
@@ -87,6 +87,8 @@ def fast_write(
             count = line.write(data)
         except HilbridgeError:
             return None  # the IRP will find out again, and tell
+        if extension.watched & SERIAL_EV_TXEMPTY:
+            _sent_something(extension)
         if count == len(data):
             return count
         try:
@@ -147,6 +149,8 @@ def _send(extension: SerialExtension, irp: Irp, data: bytearray) -> NtStatus | N
                 return None
             sent += count
             context[SENT] = sent
+            if extension.watched & SERIAL_EV_TXEMPTY:
+                _sent_something(extension)
     except HilbridgeError as error:
         if extension.gone_seen is None and isinstance(error, DeviceGone):
             # The reader learns what the writer has learnt, after it has been given what the line still holds: the DPC
@@ -156,6 +160,12 @@ def _send(extension: SerialExtension, irp: Irp, data: bytearray) -> NtStatus | N
             extension.device.ke.insert_queue_dpc(extension.rx_dpc)
         return error.status
     return STATUS_SUCCESS
+
+
+def _sent_something(extension: SerialExtension) -> None:
+    """When it has left the port, and nothing has come behind it, that is an event. Hold the lock."""
+    extension.waits.tx_drains = True
+    extension.device.ke.insert_queue_dpc(extension.event_dpc)
 
 
 def _enqueue(device: DeviceObject[SerialExtension], irp: Irp) -> bool:
@@ -225,6 +235,8 @@ def _begin_head(device: DeviceObject[SerialExtension]) -> Irp | None:
     irp = extension.tx_queue.head_locked()
     if irp is None:
         _stop(device)
+        if extension.waits.tx_drains:  # what was queued behind the last write has ended as well
+            device.ke.insert_queue_dpc(extension.event_dpc)
     elif irp is not extension.tx_started:
         _stop(device)
         _start(device, irp)
@@ -248,7 +260,7 @@ def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | Non
     try:
         waiting = line.output_waiting()
         if waiting:
-            due = relative_ms(drain_time_ms(extension, waiting))
+            due = relative_ms(extension.drain_time_ms(waiting))
             device.ke.set_timer(extension.tx_timer, due, dpc=Kdpc(transmit_dpc, None, device))
             return None
     except HilbridgeError as error:
@@ -261,14 +273,6 @@ def _progress(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus | Non
         extension.tx_held |= TX_SETTING
         device.ke.queue_work_item(partial(_carry_out, device, irp))
     return None if outcome is None or outcome == STATUS_PENDING else outcome
-
-
-def drain_time_ms(extension: SerialExtension, waiting: int) -> float:
-    """After which time to look again whether the line has sent `waiting` bytes."""
-    settings = extension.settings
-    bits = settings.bytesize + 2 + (settings.parity != "N")
-    needed = waiting * bits * 1000 / max(settings.baudrate, 1)
-    return min(max(needed, 1.0), LONGEST_DRAIN_CHECK_MS)
 
 
 def _carry_out(device: DeviceObject[SerialExtension], irp: Irp) -> None:

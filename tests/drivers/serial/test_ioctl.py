@@ -40,6 +40,19 @@ TABLE = {
     ser.IOCTL_SERIAL_CLR_DTR: (0x001B0028, 0, 0),
     ser.IOCTL_SERIAL_SET_RTS: (0x001B0030, 0, 0),
     ser.IOCTL_SERIAL_CLR_RTS: (0x001B0034, 0, 0),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: (0x001B0008, 8, 0),
+    ser.IOCTL_SERIAL_RESET_DEVICE: (0x001B002C, 0, 0),
+    ser.IOCTL_SERIAL_GET_PROPERTIES: (0x001B0074, 0, 64),
+    ser.IOCTL_SERIAL_CONFIG_SIZE: (0x001B0080, 0, 4),
+    ser.IOCTL_SERIAL_GET_MODEM_CONTROL: (0x001B0094, 0, 4),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: (0x001B0098, 4, 0),
+    ser.IOCTL_SERIAL_GET_CHARS: (0x001B0058, 0, 6),
+    ser.IOCTL_SERIAL_SET_CHARS: (0x001B005C, 6, 0),
+    ser.IOCTL_SERIAL_GET_HANDFLOW: (0x001B0060, 0, 16),
+    ser.IOCTL_SERIAL_SET_HANDFLOW: (0x001B0064, 16, 0),
+    ser.IOCTL_SERIAL_GET_WAIT_MASK: (0x001B0040, 0, 4),
+    ser.IOCTL_SERIAL_SET_WAIT_MASK: (0x001B0044, 4, 0),
+    ser.IOCTL_SERIAL_WAIT_ON_MASK: (0x001B0048, 0, 4),
     ser.IOCTL_SERIAL_PURGE: (0x001B004C, 4, 0),
     ser.IOCTL_SERIAL_GET_BAUD_RATE: (0x001B0050, 0, 4),
     ser.IOCTL_SERIAL_GET_LINE_CONTROL: (0x001B0054, 0, 3),
@@ -51,9 +64,21 @@ GOOD = {
     ser.IOCTL_SERIAL_SET_BAUD_RATE: ser.pack_ulong(9600),
     ser.IOCTL_SERIAL_SET_LINE_CONTROL: ser.SerialLineControl(0, 0, 8).pack(),
     ser.IOCTL_SERIAL_SET_TIMEOUTS: ser.SerialTimeouts(1, 2, 3, 4, 5).pack(),
+    ser.IOCTL_SERIAL_SET_QUEUE_SIZE: bytes(8),
+    ser.IOCTL_SERIAL_SET_MODEM_CONTROL: ser.pack_ulong(3),
+    ser.IOCTL_SERIAL_SET_CHARS: ser.SerialChars().pack(),
+    ser.IOCTL_SERIAL_SET_HANDFLOW: ser.SerialHandflow(1, 0x40, 100, 100).pack(),
+    ser.IOCTL_SERIAL_SET_WAIT_MASK: ser.pack_ulong(ser.SERIAL_EV_RXCHAR),
     ser.IOCTL_SERIAL_PURGE: ser.pack_ulong(ser.SERIAL_PURGE_RXCLEAR),
 }
 OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD)
+
+
+def make_ready(port: Port, code: int) -> None:
+    """So that the request can succeed."""
+    if code == ser.IOCTL_SERIAL_WAIT_ON_MASK:
+        port.control(ser.IOCTL_SERIAL_SET_WAIT_MASK, ser.pack_ulong(ser.SERIAL_EV_RXCHAR))
+        port.feed(b"x")
 
 
 def named(code: int) -> str:
@@ -77,6 +102,7 @@ def test_value(code: int) -> None:
 def test_exact_buffers_are_enough(make_port: MakePort, code: int) -> None:
     _, needs, returns = TABLE[code]
     port = make_port(loop=True)
+    make_ready(port, code)
     request = port.control(code, GOOD.get(code, bytes(needs)), size=returns)
     assert (request.status, request.information) == (STATUS_SUCCESS, returns)
 
@@ -85,6 +111,7 @@ def test_exact_buffers_are_enough(make_port: MakePort, code: int) -> None:
 def test_longer_buffers_are_no_harm(make_port: MakePort, code: int) -> None:
     _, needs, returns = TABLE[code]
     port = make_port(loop=True)
+    make_ready(port, code)
     request = port.control(code, GOOD.get(code, bytes(needs)) + b"rest", size=returns + 100)
     assert (request.status, request.information) == (STATUS_SUCCESS, returns)
 
@@ -114,7 +141,7 @@ def test_short_output_is_refused(make_port: MakePort, code: int) -> None:
     [
         0,
         0xFFFF_FFFF,
-        ctl_code(FILE_DEVICE_SERIAL_PORT, 2, METHOD_BUFFERED, FILE_ANY_ACCESS),  # SET_QUEUE_SIZE, not implemented yet
+        ctl_code(FILE_DEVICE_SERIAL_PORT, 31, METHOD_BUFFERED, FILE_ANY_ACCESS),  # LSRMST_INSERT, not implemented
         ctl_code(FILE_DEVICE_SERIAL_PORT, 0xFFF, METHOD_BUFFERED, FILE_ANY_ACCESS),
         ctl_code(FILE_DEVICE_SERIAL_PORT + 1, 1, METHOD_BUFFERED, FILE_ANY_ACCESS),
         *(ser.IOCTL_SERIAL_SET_BAUD_RATE | method for method in (1, 2, 3)),  # another method is another code
@@ -323,6 +350,7 @@ class Bare(VirtualLine):
         ser.IOCTL_SERIAL_SET_BREAK_OFF,
         ser.IOCTL_SERIAL_GET_MODEMSTATUS,
         ser.IOCTL_SERIAL_GET_DTRRTS,
+        ser.IOCTL_SERIAL_GET_MODEM_CONTROL,
     ],
     ids=named,
 )

@@ -9,6 +9,7 @@ import pytest
 from hilbridge import Bridge, DeviceFault, DeviceUnsupported
 from hilbridge.drivers.serial import wmi
 from hilbridge.drivers.serial.extension import LOG_SIZE
+from hilbridge.drivers.serial.info import LARGEST_QUEUE
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import DIRQL_LOWEST
 from hilbridge.model.errors import DeviceGone, NtStatusError
@@ -84,7 +85,7 @@ def test_the_queues_are_those_of_the_driver(port: Port) -> None:
     assert ask(port, "MSSerial_CommProperties") == {
         "dwServiceMask": 1,
         "dwMaxTxQueue": 0,
-        "dwMaxRxQueue": LOG_SIZE,
+        "dwMaxRxQueue": LARGEST_QUEUE,
         "dwCurrentRxQueue": LOG_SIZE,
     }
 
