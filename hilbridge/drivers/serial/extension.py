@@ -18,6 +18,7 @@ from hilbridge.model.ntddser import SerialTimeouts
 from hilbridge.model.pnp_life import PnpLife
 
 if TYPE_CHECKING:
+    from hilbridge.drivers.serial.reset import Reset
     from hilbridge.iomgr.csq import CancelSafeQueue
     from hilbridge.iomgr.hold import HoldQueue
     from hilbridge.kernel.dpc import Kdpc
@@ -111,6 +112,7 @@ class SerialExtension:
         "readers",
         "reads_wait",
         "remove_lock",
+        "reset",
         "rx_dpc",
         "rx_on",
         "setting_lock",
@@ -177,6 +179,8 @@ class SerialExtension:
         self.writer: FileObject | None = None
         self.tx_held = 0
         """TX_SETTING, TX_STOP, TX_POWER: while any of them is set, what is to be sent waits in the queue. Under the lock."""
+        self.reset: Reset | None = None
+        """The one that is being carried out; TX_SETTING is set meanwhile. Changed under the setting lock and the lock."""
         self.tx_on = False
         self.tx_started: Irp | None = None
         self.tx_timer = Ktimer()

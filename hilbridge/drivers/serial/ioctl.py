@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import BUDGET, take_present
+from hilbridge.drivers.serial.reset import begin, withdraw_all
 from hilbridge.drivers.serial.write import SENT, queue_setting
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import FILE_WRITE_DATA, IrpMajor
@@ -337,6 +338,7 @@ def _purge(request: Request) -> Answer:
                 device.io.write_error_log_entry(request.irp, error)
                 status = error.status
         done = serve_readers(device)
+    aborted = withdraw_all(device, aborted)
     for irp in aborted:
         irp.io_status.status = STATUS_CANCELLED
     complete_all(device, aborted + done)
@@ -372,6 +374,14 @@ def _unread(request: Request) -> Answer:
     return STATUS_SUCCESS
 
 
+def _reset(request: Request) -> Answer:
+    try:
+        flags, steps = ser.unpack_reset(request.data)
+    except ValueError:
+        return STATUS_INVALID_PARAMETER
+    return partial(begin, request.device, request.irp, steps, discard=bool(flags & ser.RESET_DISCARD))
+
+
 CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BAUD_RATE: Control(4, 0, _set_baud_rate),
     ser.IOCTL_SERIAL_GET_BAUD_RATE: Control(0, 4, _get_baud_rate),
@@ -391,4 +401,5 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_PURGE: Control(4, 0, _purge),
     ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, Needs.NOTHING),
     ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, Needs.NOTHING),
+    ser.IOCTL_HILBRIDGE_RESET: Control(12, 8, _reset),
 }

@@ -53,7 +53,7 @@ GOOD = {
     ser.IOCTL_SERIAL_SET_TIMEOUTS: ser.SerialTimeouts(1, 2, 3, 4, 5).pack(),
     ser.IOCTL_SERIAL_PURGE: ser.pack_ulong(ser.SERIAL_PURGE_RXCLEAR),
 }
-OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD)
+OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD, ser.IOCTL_HILBRIDGE_RESET)
 
 
 def named(code: int) -> str:
@@ -146,7 +146,7 @@ def test_control_code_wants_its_access(port: Port) -> None:
     """PEEK and UNREAD are about what a reader reads."""
     port.handle.close()
     with port.open("w") as writer:
-        for code in OURS:
+        for code in (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD):
             with pytest.raises(DevicePermission):
                 writer.ioctl(code, b"x", size=1)
         assert writer.ioctl(ser.IOCTL_SERIAL_GET_BAUD_RATE, size=4) == ser.pack_ulong(115200)
