@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hilbridge import Handle, Request
@@ -22,7 +23,7 @@ class Edges(Recorder):
         super().__init__(name, **options)
         self.edges: list[tuple[float, str, int]] = []
         self.dtr = self.rts = True
-        self.now = lambda: 0.0
+        self.now: Callable[[], float] = lambda: 0.0
 
     def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         super().set_modem_control(dtr=dtr, rts=rts)
