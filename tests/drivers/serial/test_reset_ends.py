@@ -14,6 +14,7 @@ from hilbridge.model.status import STATUS_CANCELLED, STATUS_SUCCESS
 from hilbridge.testing.interleave import Granularity, Race, explore
 from tests.drivers.serial.resetkit import BREAK, DTR, PULSE, RTS, TWO_WAITS, Edges, ResetPort, times, unread
 from tests.drivers.serial.serialkit import fault_of, sent, waits
+from tests.drivers.serial.test_cancel_races import Interrupted
 
 MakePort = Callable[..., ResetPort]
 MODULES = ("hilbridge.drivers.serial", "hilbridge.iomgr.csq", "hilbridge.iomgr.hold")
@@ -87,6 +88,70 @@ def test_what_is_written_meanwhile_goes_out_when_the_outputs_are_back(reset_port
     assert write.status == STATUS_SUCCESS
     assert reset_port.line.edges == [(0, "dtr=0", 0), (30, "dtr=1", 0)]
     assert sent(reset_port) == b"after"
+
+
+def test_what_is_written_after_the_cancel_waits_for_the_outputs(reset_port: ResetPort) -> None:
+    request = reset_port.submit_reset()
+    request.cancel()
+    write = reset_port.handle.submit_write(b"after")
+    assert waits(request, write)
+    assert sent(reset_port) == b""
+    reset_port.settle()
+    assert request.status == STATUS_CANCELLED
+    assert write.status == STATUS_SUCCESS
+    assert reset_port.line.edges == [(0, "dtr=0", 0), (0, "dtr=1", 0)]
+
+
+def test_one_whose_turn_has_just_come_touches_nothing(reset_port: ResetPort) -> None:
+    """The work item that was to begin it is on its way."""
+    request = reset_port.handle.submit_ioctl(ser.IOCTL_HILBRIDGE_RESET, ser.pack_reset(PULSE), size=8)
+    request.cancel()
+    reset_port.settle()
+    assert request.status == STATUS_CANCELLED
+    assert reset_port.line.edges == []
+    assert reset_port.clean
+
+
+class Meanwhile(Edges):
+    """Something happens while DTR is being released."""
+
+    happens: Callable[[], object] | None = None
+
+    def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        super().set_modem_control(dtr=dtr, rts=rts)
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+
+
+def test_cancelled_in_the_middle_of_a_step(make_reset_port: MakePort) -> None:
+    """The wait behind that step does not begin."""
+    line = Meanwhile()
+    port = make_reset_port(line=line, verify=False)
+    request = port.handle.submit_ioctl(ser.IOCTL_HILBRIDGE_RESET, ser.pack_reset(PULSE), size=8)
+    line.happens = request.cancel
+    port.settle()
+    assert request.status == STATUS_CANCELLED
+    assert times(line) == [(0, "dtr=0"), (0, "dtr=1")]
+    assert port.clean
+
+
+@pytest.mark.parametrize("late_by", [0, 1000])
+def test_a_cancellation_that_has_the_request_counts_although_the_last_step_is_done(
+    make_reset_port: MakePort, late_by: float
+) -> None:
+    """It has taken the request's cancel routine; until it has got hold of the driver's lock the time goes on."""
+    port = make_reset_port(io_manager=Interrupted, verify=False)
+    io = port.bridge.io
+    assert isinstance(io, Interrupted)
+    port.handle.dtr = False
+    request = port.submit_reset()
+    io.between = lambda: port.pass_time(100 + late_by)
+    request.cancel()
+    port.settle()
+    assert request.status == STATUS_CANCELLED
+    assert times(port.line)[-2:] == [(100, "dtr=1"), (100 + late_by, "dtr=0")]
+    assert port.clean
 
 
 def test_the_next_reset_has_its_own_times(reset_port: ResetPort) -> None:
