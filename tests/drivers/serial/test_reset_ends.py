@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from hilbridge import DeviceGone, DeviceTimeout, Request
+from hilbridge.kernel.dpc import Kdpc
+from hilbridge.kernel.timer import Ktimer, relative_ms
 from hilbridge.model import ntddser as ser
 from hilbridge.model.codes import DevicePowerState, PnpMinor
 from hilbridge.model.ntddser import SerialResetStep
@@ -219,6 +221,27 @@ def test_a_stop_puts_back_and_the_start_begins_anew(reset_port: ResetPort, momen
     assert line.edges[-1][2] == 0
     assert bytes(line.sent) == b"after"
     assert first.edges == []
+
+
+def test_a_step_that_was_due_when_the_device_was_stopped_comes_to_nothing(reset_port: ResetPort) -> None:
+    """Its work item is on its way, behind one that lends the port and takes it back."""
+    ke = reset_port.bridge.ke
+    lines: list[Edges] = []
+
+    def lend() -> None:
+        reset_port.stop()
+        lines.append(Edges("virtual:other"))
+        lines[0].now = lambda: reset_port.milliseconds
+        reset_port.send(PnpMinor.START_DEVICE, reset_port.resources(lines[0]))
+
+    def first(_dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
+        ke.queue_work_item(lend)
+
+    ke.set_timer(Ktimer(), relative_ms(100), dpc=Kdpc(first))
+    request = reset_port.submit_reset()
+    reset_port.pass_time(1000)
+    assert request.status == STATUS_SUCCESS
+    assert times(lines[0]) == [(100, "dtr=0"), (200, "dtr=1")]
 
 
 def test_one_that_is_asked_for_while_the_device_is_stopped_waits(reset_port: ResetPort) -> None:
