@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hilbridge
 from hilbridge import Bridge, DeviceUnsupported, Handle, UsageFault
 from hilbridge.bridge.recipes import RECIPES, parse_recipe
 from hilbridge.hal.serial_line import open_serial_line
@@ -214,6 +215,20 @@ def test_without_a_recipe_it_says_how_to_give_one(bridge: Bridge) -> None:
         port.reset()
     assert "reset of COM1: nobody has said how" in str(caught.value)
     assert "reset('dtr')" in str(caught.value) and "plug(..., reset='dtr')" in str(caught.value)
+
+
+def test_on_a_bridge_that_runs_by_itself() -> None:
+    """Real timers, the worker's thread, and the poller's."""
+    with hilbridge.open("virtual:loop", reset="dtr=0 wait=1ms dtr=1 wait=1ms rts=0", rts="assert") as port:
+        assert (port.dsr, port.cts) == (False, True)
+        port.write(b"before")
+        port.flush()
+        began = port.now()
+        assert port.reset(discard=False) == 6
+        assert port.now() - began >= 0.002
+        assert (port.dsr, port.cts) == (True, False)
+        port.write(b" and after")
+        assert port.read(16) == b"before and after"
 
 
 def test_each_device_has_its_own(bridge: Bridge) -> None:
