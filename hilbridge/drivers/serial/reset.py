@@ -19,7 +19,7 @@ from functools import partial
 from hilbridge.drivers.serial.extension import TX_POWER, TX_SETTING, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.read import complete_all
 from hilbridge.drivers.serial.receive import take_present
-from hilbridge.drivers.serial.write import OUTCOME, advance
+from hilbridge.drivers.serial.write import OUTCOME, advance, drain_time_ms
 from hilbridge.drivers.serial.write import transmit_cancelled as write_cancelled
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.timer import Ktimer, relative_ms
@@ -44,7 +44,19 @@ _OUTPUTS = SERIAL_DTR_STATE | SERIAL_RTS_STATE
 class Reset:
     """A reset that is being carried out. Guarded by the extension's lock, but for `index`, which is the work item's."""
 
-    __slots__ = ("before", "discard", "index", "irp", "parked", "steps", "timer", "touched", "unread", "withdrawn")
+    __slots__ = (
+        "before",
+        "discard",
+        "index",
+        "irp",
+        "parked",
+        "steps",
+        "timer",
+        "touched",
+        "unread",
+        "waits",
+        "withdrawn",
+    )
 
     def __init__(self, irp: Irp, steps: tuple[SerialResetStep, ...], *, discard: bool) -> None:
         self.irp = irp
@@ -57,6 +69,8 @@ class Reset:
         """`modem_control`, `modem_known` and `break_on` as they were."""
         self.touched = 0
         self.timer = Ktimer()
+        self.waits = False
+        """The wait behind the last step has not begun yet."""
         self.parked = False
         """No work item is on its way, and the timer, or who withdraws the request, has to send one."""
         self.withdrawn = False
@@ -116,6 +130,8 @@ def _steps(device: Device, reset: Reset) -> NtStatus | None:
     if reset.index == 0:
         _first(device, reset)
     while True:
+        if reset.waits and _wait(device, reset):
+            return None
         with extension.lock:
             if reset.withdrawn:
                 return STATUS_CANCELLED
@@ -132,13 +148,28 @@ def _steps(device: Device, reset: Reset) -> NtStatus | None:
             _carry_out(extension, reset, step)
         except HilbridgeError as error:
             raise _at_step(reset, reset.index, error) from error
-        if step.wait_us:
-            with extension.lock:
-                if not reset.withdrawn:
-                    reset.parked = True
-                    due = relative_ms(step.wait_us / 1000)
-                    device.ke.set_timer(reset.timer, due, dpc=Kdpc(_due, reset, device))
-                    return None
+        reset.waits = True
+
+
+def _wait(device: Device, reset: Reset) -> bool:
+    """Begin, or go on with, the wait behind a step. True: a timer runs.
+
+    A line at the end of a network carries out a step when its turn comes there, and says until then that something is unsent:
+    the wait of the step begins behind that, or a pulse would be too short.
+    """
+    extension = device.extension
+    line = extension.line
+    left = line.output_waiting() if line is not None else 0
+    milliseconds = drain_time_ms(extension, left) if left else reset.steps[reset.index - 1].wait_us / 1000
+    reset.waits = left != 0
+    if not milliseconds:
+        return False
+    with extension.lock:
+        if not reset.withdrawn:
+            reset.parked = True
+            device.ke.set_timer(reset.timer, relative_ms(milliseconds), dpc=Kdpc(_due, reset, device))
+            return True
+    return False
 
 
 def _first(device: Device, reset: Reset) -> None:

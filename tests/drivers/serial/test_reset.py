@@ -13,6 +13,7 @@ from hilbridge.model.errors import DeviceFault
 from hilbridge.model.ntddser import SerialResetStep
 from hilbridge.model.status import (
     STATUS_BUFFER_TOO_SMALL,
+    STATUS_CANCELLED,
     STATUS_DEVICE_BUSY,
     STATUS_INVALID_PARAMETER,
     STATUS_NOT_SUPPORTED,
@@ -72,6 +73,45 @@ def test_waits_alone_come_first(reset_port: ResetPort) -> None:
     )
     reset_port.pass_time(10)
     assert times(reset_port.line) == [(5, "break=1"), (6, "break=0")]
+
+
+class Far(Edges):
+    """At the end of a network: what it is told is done when the answer has come."""
+
+    def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        super().set_modem_control(dtr=dtr, rts=rts)
+        self.unsent = 1
+
+
+def test_a_wait_begins_when_the_line_has_done_the_step(make_reset_port: MakePort) -> None:
+    line = Far()
+    port = make_reset_port(line=line)
+    request = port.submit_reset()
+    port.pass_time(500)
+    assert times(line) == [(0, "dtr=0")]
+    line.unsent = 0
+    port.pass_time(99)
+    assert times(line) == [(0, "dtr=0")]
+    port.pass_time(2)
+    assert times(line)[1][1] == "dtr=1"
+    assert 599 < times(line)[1][0] <= 601
+    port.pass_time(1000)
+    assert waits(request)
+    line.unsent = 0
+    port.pass_time(1)
+    assert request.status == STATUS_SUCCESS
+
+
+def test_cancelled_while_the_line_is_at_it(make_reset_port: MakePort) -> None:
+    line = Far()
+    port = make_reset_port(line=line)
+    request = port.submit_reset()
+    port.pass_time(500)
+    request.cancel()
+    port.settle()
+    assert request.status == STATUS_CANCELLED
+    assert times(line) == [(0, "dtr=0"), (500, "dtr=1")]
+    assert port.clean
 
 
 def test_no_thread_waits(reset_port: ResetPort) -> None:
