@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hilbridge.model.errors import UsageFault
+from hilbridge.model.hardware import OUTPUT_POLICIES
 from hilbridge.model.ntddser import MAXULONG
 
 LONGEST = 10**9
@@ -47,3 +48,9 @@ def check_settings(settings: Mapping[str, object]) -> None:
         if name in settings and settings[name] not in choices:
             shown = ", ".join(repr(choice) for choice in choices)
             raise UsageFault(f"{name} {settings[name]!r}: use one of {shown}")
+    for name in ("dtr", "rts"):
+        if settings.get(name, "keep") not in OUTPUT_POLICIES:
+            shown = ", ".join(repr(choice) for choice in OUTPUT_POLICIES)
+            raise UsageFault(f"{name} {settings[name]!r}: what becomes of the line at the start is one of {shown}")
+    if settings.get("rtscts") and settings.get("rts", "keep") != "keep":
+        raise UsageFault(f"rts {settings['rts']!r} does not go with rtscts: the flow control moves that line")

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 from hilbridge.bridge import lifetime
 from hilbridge.bridge.dump import chosen_folder
 from hilbridge.bridge.handle import Handle
-from hilbridge.bridge.monikers import line_settings, open_hardware, reopen_line
+from hilbridge.bridge.monikers import check_outputs, line_settings, open_hardware, reopen_line
 from hilbridge.bridge.pending import PendingIrp
+from hilbridge.bridge.recipes import parse_recipe
 from hilbridge.bridge.reflector import RESTARTS, Reflector
 from hilbridge.bridge.translate import from_nt_status, translated
 from hilbridge.bridge.verifying import with_verifier
@@ -134,17 +135,21 @@ class Bridge:
         upper_filters: Iterable[DriverLike] = (),
         lower_filters: Iterable[DriverLike] = (),
         vector: int | None = None,
+        reset: str | None = None,
         **settings: Any,
     ) -> str:
         """Plug a device in: open its hardware, build its stack, start it. Returns its name (``COM1``, ... by default).
 
         `moniker` is a string (see the reference of monikers) or a `Line` of your own. `settings` are line settings under
-        pyserial's names, and options of the moniker. `vector` puts several devices on one interrupt vector.
+        pyserial's names, and options of the moniker. `vector` puts several devices on one interrupt vector. `reset` is the
+        recipe of `Handle.reset`.
         """
         self._collect_orphans()
         self._refuse_if_closed()
         if isinstance(upper_filters, str) or isinstance(lower_filters, str):
             raise UsageFault("filters are a list of drivers: upper_filters=['counter']")
+        if reset is not None:
+            parse_recipe(reset)
         line_set, options = line_settings(settings)
         with self._managing():
             name = self._checked_name(name) if name else self.pnp.free_name("COM")
@@ -163,13 +168,14 @@ class Bridge:
                     if options:
                         raise UsageFault(f"unknown settings for a line: {', '.join(options)}")
                     moniker, driver = moniker.name, driver or "serial"
+                check_outputs(line, line_set)
                 recipe = Recipe(driver, upper_filters, lower_filters)
                 node = self.pnp.add_by_hand(name, moniker, recipe, line, vector)
             except BaseException:
                 if line is not None:
                     line.close()
                 raise
-            node.settings, node.reopen = line_set, reopen
+            node.settings, node.reopen, node.reset_recipe = line_set, reopen, reset
             with translated("START_DEVICE", name):
                 self.pnp.start(node)
             return name
@@ -249,6 +255,11 @@ class Bridge:
         )  # not under the tree's lock: a driver may take its time, and other devices come and go
         with self._deferring_sigint():
             return set_power(self.io, node.pdo, state)
+
+    def reset_recipe(self, file: FileObject) -> str | None:
+        """How the device of an open handle is reset, if that was said when it was plugged in."""
+        stack = file.device_object.device_stack
+        return next((n.reset_recipe for n in list(self.pnp.nodes.values()) if n.pdo.device_stack is stack), None)
 
     def _checked_name(self, name: str) -> str:
         if "\\" in name:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hilbridge.bridge.arguments import as_bytes, check_settings, length, nanoseconds
+from hilbridge.bridge.recipes import parse_recipe
 from hilbridge.bridge.request import DEFAULT_TIMEOUT, Request, TaskRequests
 from hilbridge.bridge.translate import fault_of, from_nt_status
 from hilbridge.kernel.dpc import Kdpc
@@ -270,6 +271,26 @@ class Handle:
             self._ke.wait_for_single_object(over, None)
         finally:
             self.set_break(False)
+
+    def reset(self, recipe: str | None = None, *, discard: bool = True, timeout: float | None = DEFAULT_TIMEOUT) -> int:
+        """Reset the board by `recipe`: a name or steps, as `hilbridge.bridge.recipes` has them; by default that of its `plug`.
+
+        In its turn behind what has been written, and before what is written from now on. What this handle had not read when the
+        first step began is thrown away, so that all it reads afterwards came later; with ``discard=False`` it is kept, before
+        the rest. Returns how many bytes that was. If it is cancelled, the lines are put back as they were.
+        """
+        if recipe is None:
+            recipe = self.bridge.reset_recipe(self.file)
+        if recipe is None:
+            raise UsageFault(
+                f"reset of {self.name}: nobody has said how; give a recipe here, as reset('dtr'), or when it is plugged "
+                "in, as plug(..., reset='dtr')"
+            )
+        limit = nanoseconds(timeout)
+        payload = ser.pack_reset(parse_recipe(recipe), ser.RESET_DISCARD if discard else 0)
+        request = self._submit(Request(self, "reset", 8), self.io.submit_ioctl, ser.IOCTL_HILBRIDGE_RESET, payload)
+        self._finish(request, limit)
+        return int.from_bytes(request.data, "little")
 
     @property
     def in_waiting(self) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hilbridge.bridge.arguments import check_settings
-from hilbridge.model.errors import UsageFault
+from hilbridge.model.errors import DeviceUnsupported, UsageFault
 from hilbridge.model.hardware import Line, LineSettings
 
-_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "xonxoff", "rtscts", "dsrdtr")
+_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "xonxoff", "rtscts", "dsrdtr", "dtr", "rts")
 
 
 class Hardware(NamedTuple):
@@ -24,6 +24,14 @@ def line_settings(settings: dict[str, object]) -> tuple[LineSettings, dict[str, 
     rest = {key: value for key, value in settings.items() if key not in known}
     check_settings(known)
     return LineSettings(**known), rest  # type: ignore[arg-type]
+
+
+def check_outputs(line: Line | None, settings: LineSettings) -> None:
+    """Raise `DeviceUnsupported` if DTR or RTS are to be set and there is no such line."""
+    named = [f"{name}={value!r}" for name in ("dtr", "rts") if (value := getattr(settings, name)) != "keep"]
+    if named and (line is None or not line.has_modem_lines):
+        what = line.name if line is not None else "the device"
+        raise DeviceUnsupported(f"{' '.join(named)}: {what} has no DTR and RTS; leave it out, or take a real port")
 
 
 def open_hardware(moniker: str, settings: LineSettings, options: dict[str, object]) -> Hardware:

@@ -230,9 +230,9 @@ class PumpedLine:
             return count
 
     def output_waiting(self) -> int:
-        """Bytes accepted and not yet handed to pyserial."""
+        """Bytes accepted and not yet handed to pyserial; 1 if there are none, but a command is on its way."""
         with self._lock:
-            return self._tx_size
+            return self._tx_size or int(bool(self._tx) or self._tx_busy)
 
     def discard(self, *, rx: bool = False, tx: bool = False) -> None:
         """Throw away what is buffered here, at once, and what is behind, in its turn among the writes."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["check_module", "check_settings", "serial", "store_settings"]
 
 OLDEST = (3, 5)
-HOOKS = ("_reconfigure_port", "_reset_input_buffer")
+HOOKS = ("_reconfigure_port", "_reset_input_buffer", "_update_dtr_state", "_update_rts_state")
 """Private methods of ``serial.Serial`` that `serial_line` overrides: without them ports would not be locked."""
 
 MAX_BAUDRATE = 2**31 - 1

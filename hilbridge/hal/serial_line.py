@@ -108,6 +108,12 @@ class _Port(serial.Serial):
         if refusal is not None:
             raise refusal
 
+    def _update_dtr_state(self) -> None:
+        """Called by open(), to assert DTR. The kernel has asserted both by itself: what comes on top is the driver's to say."""
+
+    def _update_rts_state(self) -> None:
+        """The same for RTS."""
+
     def _reset_input_buffer(self) -> None:
         # Called by open(): what the board said before we opened would be lost, the beginning of its banner for instance.
         if self.is_open or self._flush:
@@ -335,6 +341,13 @@ class SerialLine(PinnedLine):
 
     def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         self._need_modem_lines("DTR and RTS")
+        if dtr is not None and rts is not None and dtr != rts:
+            # Both at once: a step in between would be a state of its own, and boards hang their reset and boot pins on these.
+            before = self._get_word(termios.TIOCMGET, "ask for DTR and RTS of")
+            both = termios.TIOCM_DTR | termios.TIOCM_RTS
+            lines = before & ~both | (termios.TIOCM_DTR if dtr else termios.TIOCM_RTS)
+            self._ioctl(termios.TIOCMSET, _WORD.pack(lines), "set DTR and RTS of")
+            return
         wanted = ((dtr, termios.TIOCM_DTR), (rts, termios.TIOCM_RTS))
         for state, request, what in ((True, termios.TIOCMBIS, "set"), (False, termios.TIOCMBIC, "clear")):
             bits = sum(bit for value, bit in wanted if value is state)

@@ -25,6 +25,7 @@ MSR_DSR = 0x20
 MSR_RI = 0x40
 MSR_DCD = 0x80
 
+OUTPUT_POLICIES = ("keep", "assert", "release")
 PARITIES = ("N", "O", "E", "M", "S")
 
 
@@ -39,6 +40,9 @@ class LineSettings:
     xonxoff: bool = False
     rtscts: bool = False
     dsrdtr: bool = False
+    dtr: str = "keep"
+    rts: str = "keep"
+    """What becomes of an output when the device is started: ``"keep"``, ``"assert"`` or ``"release"``."""
 
 
 class InterruptPin(Protocol):

@@ -6,9 +6,10 @@ Payloads are little-endian and packed with `struct`; each has a small class with
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from hilbridge.model.codes import FILE_ANY_ACCESS, FILE_DEVICE_SERIAL_PORT, FILE_READ_DATA
+from hilbridge.model.codes import FILE_ANY_ACCESS, FILE_DEVICE_SERIAL_PORT, FILE_READ_DATA, FILE_WRITE_DATA
 from hilbridge.model.ioctl import METHOD_BUFFERED, ctl_code
 
 
@@ -52,6 +53,9 @@ IOCTL_HILBRIDGE_PEEK = ctl_code(FILE_DEVICE_HILBRIDGE, 0x800, METHOD_BUFFERED, F
 """Look at this file's unread bytes, oldest first, without consuming them."""
 IOCTL_HILBRIDGE_UNREAD = ctl_code(FILE_DEVICE_HILBRIDGE, 0x801, METHOD_BUFFERED, FILE_READ_DATA)
 """Give the bytes of the last read back to the front of the receive log. A read that waits begins with them."""
+IOCTL_HILBRIDGE_RESET = ctl_code(FILE_DEVICE_HILBRIDGE, 0x802, METHOD_BUFFERED, FILE_WRITE_DATA)
+"""Carry out the steps of a reset, in its turn among the writes. In: a ULONG of flags and `SerialResetStep`s. Out: a ULONGLONG,
+how many bytes this file had not read when the first step began."""
 
 MAXULONG = 0xFFFF_FFFF
 
@@ -130,6 +134,13 @@ SERIAL_FLOW_INVALID = 0x7FFF_FF20
 
 SERIAL_DTR_STATE = 1
 SERIAL_RTS_STATE = 2
+
+# Ours: what a step of a reset sets, besides the two above; the flag of a reset; and its bounds.
+RESET_BREAK = 4
+RESET_DISCARD = 1
+"""What this file has not read when the first step begins is thrown away."""
+MOST_RESET_STEPS = 64
+LONGEST_RESET_WAIT_US = 60_000_000
 
 STOP_BITS = {1.0: 0, 1.5: 1, 2.0: 2}
 PARITY = {"N": 0, "O": 1, "E": 2, "M": 3, "S": 4}
@@ -256,6 +267,51 @@ class SerialStatus(NamedTuple):
     def unpack(cls, data: bytes | bytearray) -> SerialStatus:
         """From at least 18 bytes."""
         return cls(*struct.unpack_from("<4I2?", data))
+
+
+class SerialResetStep(NamedTuple):
+    """One step of a reset: set these outputs, all at once, and then wait. In the order in which they are packed."""
+
+    mask: int = 0
+    """Which are set: SERIAL_DTR_STATE | SERIAL_RTS_STATE | RESET_BREAK. 0: only wait."""
+    values: int = 0
+    """To what: the same bits."""
+    wait_us: int = 0
+    """Microseconds."""
+
+    def __str__(self) -> str:
+        names = (("dtr", SERIAL_DTR_STATE), ("rts", SERIAL_RTS_STATE), ("break", RESET_BREAK))
+        words = [",".join(f"{name}={int(bool(self.values & bit))}" for name, bit in names if self.mask & bit)]
+        if self.wait_us or not self.mask:
+            whole = self.wait_us % 1000 == 0
+            words.append(f"wait={self.wait_us // 1000}ms" if whole else f"wait={self.wait_us}us")
+        return " ".join(filter(None, words))
+
+    def pack(self) -> bytes:
+        """8 bytes."""
+        return struct.pack("<2B2xI", *self)
+
+
+def pack_reset(steps: Sequence[SerialResetStep], flags: int = 0) -> bytes:
+    """The payload of IOCTL_HILBRIDGE_RESET."""
+    return pack_ulong(flags) + b"".join(step.pack() for step in steps)
+
+
+def unpack_reset(data: bytes | bytearray) -> tuple[int, tuple[SerialResetStep, ...]]:
+    """Flags and steps. Raises ValueError for a payload that means nothing."""
+    if len(data) < 12 or len(data) % 8 != 4 or len(data) > 4 + 8 * MOST_RESET_STEPS:
+        raise ValueError(f"{len(data)} bytes are no reset of 1 to {MOST_RESET_STEPS} steps")
+    flags = unpack_ulong(data)
+    steps: list[SerialResetStep] = []
+    for mask, values, reserved, wait_us in struct.iter_unpack("<2BHI", data[4:]):
+        if mask & ~7 or values & ~mask or reserved or wait_us > LONGEST_RESET_WAIT_US:
+            raise ValueError(
+                f"step {len(steps) + 1} of a reset means nothing: {mask=} {values=} {reserved=} {wait_us=}"
+            )
+        steps.append(SerialResetStep(mask, values, wait_us))
+    if flags & ~RESET_DISCARD:
+        raise ValueError(f"a reset has no flags 0x{flags:X}")
+    return flags, tuple(steps)
 
 
 def pack_ulong(value: int) -> bytes:

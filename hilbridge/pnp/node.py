@@ -54,6 +54,8 @@ class DeviceNode:
         self.pin: Pin | None = None
         self.vector: int | None = None
         self.settings: LineSettings | None = None
+        self.reset_recipe: str | None = None
+        """How it is reset, as the application said: see `hilbridge.bridge.recipes`."""
         self.reopen: Callable[[], Line | None] | None = None
         """Opens its hardware once more. None: there is none, or it cannot be closed and opened."""
         self.failures = 0

@@ -30,7 +30,7 @@ CLASSES: dict[str, type[Any]] = {
 }
 CRANK = {"step", "run_until_idle", "advance"}
 LEFT_OUT: dict[str, set[str]] = {
-    "Bridge": {"abandon", "close_handle", "orphaned"},
+    "Bridge": {"abandon", "close_handle", "orphaned", "reset_recipe"},
     "Handle": {"fault", "bridge", "io", "file", "name"},
     "Request": {"settle", "disown", "add_waker", "wait_ended", "end_now", "holder"}
     | {"handle", "what", "io", "file", "irp", "capacity", "disowned"},

@@ -40,9 +40,10 @@ def test_each_io_control_is_in_the_table_and_no_other() -> None:
     assert set(CONTROLS) == set(CODES.values())
 
 
-def test_which_controls_demand_read_access() -> None:
-    demanding = {name for name, value in CODES.items() if ioctl_access(value)}
-    assert demanding == {"IOCTL_HILBRIDGE_PEEK", "IOCTL_HILBRIDGE_UNREAD"}  # "the two of ours demand read access"
+def test_which_controls_demand_access() -> None:
+    demanding = {name: access for name, value in CODES.items() if (access := ioctl_access(value))}
+    # "PEEK and UNREAD demand read access, RESET write access"
+    assert demanding == {"IOCTL_HILBRIDGE_PEEK": 1, "IOCTL_HILBRIDGE_UNREAD": 1, "IOCTL_HILBRIDGE_RESET": 2}
 
 
 def test_sizes_of_structures() -> None:
@@ -52,6 +53,7 @@ def test_sizes_of_structures() -> None:
         "SerialChars": ntddser.SerialChars().pack(),
         "SerialCommProp": ntddser.SerialCommProp().pack(),
         "SerialHandflow": ntddser.SerialHandflow(0, 0, 0, 0).pack(),
+        "SerialResetStep": ntddser.SerialResetStep().pack(),
         "SerialStatus": ntddser.SerialStatus(0, 0, 0, 0).pack(),
     }
     listed = {code(row[0])[0]: int(row[1]) for row in table(IOCTLS, "Structure")}

@@ -96,6 +96,29 @@ def test_modem_lines_are_those_of_pyserials_imitation(line: BlockingLine) -> Non
     assert line._port.baudrate == 9600
 
 
+def test_a_command_that_is_on_its_way_is_unsent(line: BlockingLine) -> None:
+    """Who waits for the line to be done waits for what it was told as well: a pulse would be too short."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert gate.wait(PATIENCE)
+
+    assert line.output_waiting() == 0
+    line._command(slow, "wait for")
+    assert line.output_waiting() == 1
+    assert begun.wait(PATIENCE)
+    assert line.output_waiting() == 1
+    line.set_modem_control(dtr=False)
+    say(line, b"abc")
+    assert line.output_waiting() == 3
+    gate.set()
+    with line._lock:
+        while line._tx or line._tx_busy:
+            assert line._tx_idle.wait(PATIENCE)
+    assert line.output_waiting() == 0
+
+
 def test_discard(line: BlockingLine) -> None:
     say(line, b"old")
     assert is_readable(line.fileno())

@@ -348,7 +348,7 @@ def uart(pty: Pty, monkeypatch: pytest.MonkeyPatch, *, lines: int, unsent: int =
             return struct.pack("I", lines)
         if request == termios.TIOCOUTQ:
             return struct.pack("I", unsent)
-        if request in {termios.TIOCMBIS, termios.TIOCMBIC}:
+        if request in {termios.TIOCMBIS, termios.TIOCMBIC, termios.TIOCMSET}:
             assert isinstance(argument, bytes)
             asked.append((request, struct.unpack("I", argument)[0]))
             return argument
@@ -372,15 +372,17 @@ def test_modem_status_is_the_registers_bits(pty: Pty, monkeypatch: pytest.Monkey
 
 
 def test_modem_control_touches_only_what_is_asked(pty: Pty, monkeypatch: pytest.MonkeyPatch) -> None:
-    line, asked = uart(pty, monkeypatch, lines=0)
+    rest = termios.TIOCM_CTS | 0x2000  # an input, and TIOCM_OUT1, which enables the interrupts of some cards
+    line, asked = uart(pty, monkeypatch, lines=rest | termios.TIOCM_RTS)
     line.set_modem_control()
     line.set_modem_control(dtr=True)
     line.set_modem_control(rts=False)
     line.set_modem_control(dtr=True, rts=True)
     line.set_modem_control(dtr=True, rts=False)
+    line.set_modem_control(dtr=False, rts=True)
     dtr, rts = termios.TIOCM_DTR, termios.TIOCM_RTS
-    on, off = termios.TIOCMBIS, termios.TIOCMBIC
-    assert asked == [(on, dtr), (off, rts), (on, dtr | rts), (on, dtr), (off, rts)]
+    on, off, both = termios.TIOCMBIS, termios.TIOCMBIC, termios.TIOCMSET
+    assert asked == [(on, dtr), (off, rts), (on, dtr | rts), (both, rest | dtr), (both, rest | rts)]
     line.close()
 
 

@@ -36,10 +36,11 @@ def test_codes(name: str, code: int) -> None:
 
 
 def test_our_own_codes_are_in_the_vendors_ranges() -> None:
-    for code in (ntddser.IOCTL_HILBRIDGE_PEEK, ntddser.IOCTL_HILBRIDGE_UNREAD):
+    ours = {ntddser.IOCTL_HILBRIDGE_PEEK: 1, ntddser.IOCTL_HILBRIDGE_UNREAD: 1, ntddser.IOCTL_HILBRIDGE_RESET: 2}
+    for code, access in ours.items():
         assert ioctl_device_type(code) >= 0x8000
         assert ioctl_function(code) >= 0x800
-        assert ioctl_access(code) == 1
+        assert ioctl_access(code) == access
 
 
 def test_layouts_are_little_endian_and_have_the_sizes_of_c() -> None:

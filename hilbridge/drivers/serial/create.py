@@ -8,6 +8,7 @@ from __future__ import annotations
 from hilbridge.drivers.serial.events import forget
 from hilbridge.drivers.serial.extension import Reader, SerialExtension
 from hilbridge.drivers.serial.read import complete_all, new_queue, serve_readers
+from hilbridge.drivers.serial.reset import withdraw_all
 from hilbridge.drivers.serial.write import advance
 from hilbridge.model.codes import FILE_READ_DATA, FILE_WRITE_DATA
 from hilbridge.model.device import DeviceObject
@@ -74,6 +75,7 @@ def cleanup(device: DeviceObject[SerialExtension], irp: Irp) -> NtStatus:
             cancelled.append(sent)
         cancelled += forget(extension, file)
         done = serve_readers(device)
+    cancelled = withdraw_all(device, cancelled)
     for queued in cancelled:
         queued.io_status.status = STATUS_CANCELLED
     extension.hold.cleanup(file)

@@ -19,6 +19,7 @@ from hilbridge.model.ntddser import SERIAL_DTR_CONTROL, SERIAL_RTS_CONTROL, Seri
 from hilbridge.model.pnp_life import PnpLife
 
 if TYPE_CHECKING:
+    from hilbridge.drivers.serial.reset import Reset
     from hilbridge.iomgr.csq import CancelSafeQueue
     from hilbridge.iomgr.hold import HoldQueue
     from hilbridge.kernel.dpc import Kdpc
@@ -119,6 +120,7 @@ class SerialExtension:
         "readers",
         "reads_wait",
         "remove_lock",
+        "reset",
         "rx_dpc",
         "rx_on",
         "rx_watched",
@@ -149,7 +151,7 @@ class SerialExtension:
     remove_lock: RemoveLock
     """Held by power requests. The others are in queues, which the removal empties."""
 
-    def __init__(self, lock: SpinLock, line_lock: SpinLock, setting_lock: SpinLock) -> None:
+    def __init__(self, lock: SpinLock, line_lock: SpinLock, setting_lock: SpinLock) -> None:  # noqa: PLR0915 - one line for each thing that there is
         self.lock = lock
         self.setting_lock = setting_lock
         """Held while a setting is carried out, which may take long, and to take the line away. The outermost of the three."""
@@ -194,6 +196,8 @@ class SerialExtension:
         self.writer: FileObject | None = None
         self.tx_held = 0
         """TX_SETTING, TX_STOP, TX_POWER: while any of them is set, what is to be sent waits in the queue. Under the lock."""
+        self.reset: Reset | None = None
+        """The one that is being carried out; TX_SETTING is set meanwhile. Changed under the setting lock and the lock."""
         self.tx_on = False
         self.tx_started: Irp | None = None
         self.tx_timer = Ktimer()

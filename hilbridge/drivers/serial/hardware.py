@@ -4,7 +4,8 @@ A stop lends the port to somebody else while its handles stay open, so nothing m
 lost. What that means for each kind of request:
 
 * a read is served from the receive log, which stays; if it needs more it waits, and its time-outs run;
-* writes, flushes and settings wait in the transmit queue, and so keep their order;
+* writes, flushes, settings and resets wait in the transmit queue, and so keep their order; a reset that has begun is undone,
+  and begins anew;
 * a control request that needs the line at once (DTR, RTS, the modem lines) is held in `SerialExtension.hold`;
 * all others are answered from memory; opening and closing need no hardware either.
 
@@ -20,6 +21,7 @@ from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtensio
 from hilbridge.drivers.serial.isr import isr
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import take_from_line, take_last, take_present
+from hilbridge.drivers.serial.reset import give_up
 from hilbridge.drivers.serial.write import advance
 from hilbridge.model.codes import DevicePowerState
 from hilbridge.model.device import DeviceObject
@@ -52,6 +54,8 @@ def start(device: Device, resources: SerialResources) -> None:
         raise extension.gone.again()  # it was found out while the line was taken away, and the removal is on its way
     line, again = resources.line, extension.life.state is PnpState.STOPPED
     settings = extension.settings if again else resources.settings
+    if not again:
+        _choose_outputs(extension, settings)
     _program(extension, line, settings)
     # From here on the ISR may be called: everything that it touches is in place. The line interrupts with nothing but its end
     # before `resume` has published the interrupt, so that nobody programs it without keeping the ISR out.
@@ -71,6 +75,14 @@ def start(device: Device, resources: SerialResources) -> None:
         extension.interrupt = interrupt
         extension.settings = settings
         extension.power_state = DevicePowerState.D0  # START implies it
+
+
+def _choose_outputs(extension: SerialExtension, settings: LineSettings) -> None:
+    """DTR and RTS as they are to be at the first start. Those to be kept are left as opening the line has made them."""
+    for policy, bit in ((settings.dtr, SERIAL_DTR_STATE), (settings.rts, SERIAL_RTS_STATE)):
+        if policy != "keep":
+            extension.modem_known |= bit
+            extension.modem_control = extension.modem_control & ~bit | (bit if policy == "assert" else 0)
 
 
 def _program(extension: SerialExtension, line: Line, settings: LineSettings) -> None:
@@ -162,6 +174,7 @@ def stop(device: Device) -> None:
     with extension.lock:
         extension.tx_held |= TX_STOP
     _disconnect(device)
+    give_up(device)
     # A setting that is being carried out is waited for, and whoever is at the line with a control request.
     with extension.setting_lock, extension.line_lock:
         line = extension.line if not extension.asleep else None
@@ -192,6 +205,7 @@ def _end_break(line: Line) -> None:
 def sleep(device: Device) -> None:
     """A lower power state: leave the line alone, but for the news of its end. At PASSIVE_LEVEL."""
     extension = device.extension
+    give_up(device)
     with extension.setting_lock, extension.line_lock, extension.lock:
         take_present(extension)
         extension.absorb()
@@ -251,6 +265,7 @@ def take_away(device: Device, why: str) -> None:
         device.ke.cancel_timer(extension.waits.timer)
     complete_all(device, done)
     extension.hold.fail(gone.status)
+    give_up(device)
     complete_all(device, advance(device))
     _let_go_of_line(extension)
 

@@ -31,6 +31,7 @@ from hilbridge.drivers.serial.info import (
 )
 from hilbridge.drivers.serial.read import complete_all, serve_readers
 from hilbridge.drivers.serial.receive import BUDGET, take_present
+from hilbridge.drivers.serial.reset import begin, withdraw_all
 from hilbridge.drivers.serial.waitmask import get_wait_mask, set_wait_mask, wait_on_mask
 from hilbridge.drivers.serial.write import SENT, queue_setting
 from hilbridge.model import ntddser as ser
@@ -293,6 +294,7 @@ def _purge(request: Request) -> Answer:
                 device.io.write_error_log_entry(request.irp, error)
                 status = error.status
         done = serve_readers(device)
+    aborted = withdraw_all(device, aborted)
     for irp in aborted:
         irp.io_status.status = STATUS_CANCELLED
     complete_all(device, aborted + done)
@@ -328,6 +330,14 @@ def _unread(request: Request) -> Answer:
     return STATUS_SUCCESS
 
 
+def _reset(request: Request) -> Answer:
+    try:
+        flags, steps = ser.unpack_reset(request.data)
+    except ValueError:
+        return STATUS_INVALID_PARAMETER
+    return partial(begin, request.device, request.irp, steps, discard=bool(flags & ser.RESET_DISCARD))
+
+
 CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_SET_BAUD_RATE: Control(4, 0, _set_baud_rate),
     ser.IOCTL_SERIAL_GET_BAUD_RATE: Control(0, 4, _get_baud_rate),
@@ -360,4 +370,5 @@ CONTROLS: dict[int, Control] = {
     ser.IOCTL_SERIAL_PURGE: Control(4, 0, _purge),
     ser.IOCTL_HILBRIDGE_PEEK: Control(0, 0, _peek, Needs.NOTHING),
     ser.IOCTL_HILBRIDGE_UNREAD: Control(1, 0, _unread, Needs.NOTHING),
+    ser.IOCTL_HILBRIDGE_RESET: Control(12, 8, _reset),
 }

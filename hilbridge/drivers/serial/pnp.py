@@ -14,8 +14,9 @@ from hilbridge.drivers.serial import hardware
 from hilbridge.drivers.serial.events import event_dpc
 from hilbridge.drivers.serial.extension import TX_POWER, TX_STOP, SerialExtension
 from hilbridge.drivers.serial.isr import receive_dpc
+from hilbridge.drivers.serial.reset import transmit_cancelled
 from hilbridge.drivers.serial.wmi import deregister, register
-from hilbridge.drivers.serial.write import transmit_cancelled, transmit_dpc
+from hilbridge.drivers.serial.write import transmit_dpc
 from hilbridge.iomgr.csq import CancelSafeQueue
 from hilbridge.iomgr.hold import HoldQueue
 from hilbridge.kernel.dpc import Kdpc

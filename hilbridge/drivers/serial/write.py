@@ -36,7 +36,10 @@ from hilbridge.model.status import (
 SENT = 0
 """Index in ``irp.driver_context``: how many bytes of a write the line has accepted."""
 APPLY = 1
-"""Index in ``irp.driver_context``: the function that carries out a setting, and returns the status. A flush has none."""
+"""Index in ``irp.driver_context``: the function that carries out a setting, and returns the status. A flush has none.
+
+One that returns `STATUS_PENDING` sees to the rest itself: TX_SETTING stays set until it clears it, and it ends the IRP. So does
+`hilbridge.drivers.serial.reset`."""
 OUTCOME = 2
 """Index in ``irp.driver_context``: what that function returned; `STATUS_PENDING` while it is at work."""
 
@@ -291,6 +294,8 @@ def _carry_out(device: DeviceObject[SerialExtension], irp: Irp) -> None:
             outcome = error.status
         except Exception as error:  # noqa: BLE001 - latched: a mistake of the line's, which stays in this stack
             outcome = device.io.fault(device, error, "carrying out a setting").status
+    if outcome == STATUS_PENDING:
+        return  # it goes on by itself, and may have ended by now
     with extension.lock:
         irp.driver_context[OUTCOME] = outcome
         extension.tx_held &= ~TX_SETTING

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.drivers.serial.resetkit import ResetPort
 from tests.drivers.serial.serialkit import Port
 from tests.drivers.serial.stopkit import StopPort
 
@@ -55,3 +56,24 @@ def make_stop_port() -> Iterator[Callable[..., StopPort]]:
 def stop_port(make_stop_port: Callable[..., StopPort], request: pytest.FixtureRequest) -> StopPort:
     """One without a verifier, and one with."""
     return make_stop_port(verify=request.param)
+
+
+@pytest.fixture
+def make_reset_port() -> Iterator[Callable[..., ResetPort]]:
+    """Ports for resets, under the verifier unless a test says otherwise."""
+    ports: list[ResetPort] = []
+
+    def make(**options: Any) -> ResetPort:
+        ports.append(ResetPort(**options))
+        return ports[-1]
+
+    yield make
+    for port in ports:
+        port.close()
+        assert port.bridge.acknowledge_faults() == []
+        assert port.bridge.findings == []
+
+
+@pytest.fixture
+def reset_port(make_reset_port: Callable[..., ResetPort]) -> ResetPort:
+    return make_reset_port()

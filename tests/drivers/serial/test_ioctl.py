@@ -71,7 +71,7 @@ GOOD = {
     ser.IOCTL_SERIAL_SET_WAIT_MASK: ser.pack_ulong(ser.SERIAL_EV_RXCHAR),
     ser.IOCTL_SERIAL_PURGE: ser.pack_ulong(ser.SERIAL_PURGE_RXCLEAR),
 }
-OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD)
+OURS = (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD, ser.IOCTL_HILBRIDGE_RESET)
 
 
 def make_ready(port: Port, code: int) -> None:
@@ -173,7 +173,7 @@ def test_control_code_wants_its_access(port: Port) -> None:
     """PEEK and UNREAD are about what a reader reads."""
     port.handle.close()
     with port.open("w") as writer:
-        for code in OURS:
+        for code in (ser.IOCTL_HILBRIDGE_PEEK, ser.IOCTL_HILBRIDGE_UNREAD):
             with pytest.raises(DevicePermission):
                 writer.ioctl(code, b"x", size=1)
         assert writer.ioctl(ser.IOCTL_SERIAL_GET_BAUD_RATE, size=4) == ser.pack_ulong(115200)
