@@ -170,6 +170,10 @@ class VirtualUart:
             self._pin.take()
         with self._lock:
             causes = self._level()
+            if causes & CAUSE_MODEM:
+                # A 16550 wants its modem status register read. The seam says that this call acknowledges, and the driver looks
+                # at the lines in its DPC only: it would be interrupted until then.
+                self._inputs_changed = False
             if causes & CAUSE_GONE:
                 self._told_gone = True  # said once: like a descriptor that hung up, it is not watched any more
         return causes
@@ -224,9 +228,8 @@ class VirtualUart:
         self._settle()
 
     def modem_status(self) -> int:
-        """Modem status register, read to acknowledge."""
+        """Modem status register."""
         with self._lock:
-            self._inputs_changed = False
             return self._inputs()
 
     def set_modem_control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:

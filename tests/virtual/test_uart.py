@@ -180,14 +180,36 @@ def test_causes_and_registers(bridge: Bridge) -> None:
     assert uart.sent == b"x"
 
 
-def test_modem_interrupt_is_acknowledged_by_reading_the_register(bridge: Bridge) -> None:
+def test_modem_interrupt_is_said_once(bridge: Bridge) -> None:
     uart = plug(bridge)
     uart.enable_interrupts(CAUSE_MODEM)
     assert uart.causes() == 0
     uart.drive(rts=False)
+    assert uart.asserted()
     assert uart.causes() == CAUSE_MODEM
-    uart.modem_status()
-    assert uart.causes() == 0
+    assert not uart.asserted()
+
+
+def test_a_driver_that_waits_for_a_modem_line_is_interrupted_once(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uart = plug(bridge)
+    with bridge.open("COM1") as port:
+        port.ioctl(ser.IOCTL_SERIAL_SET_WAIT_MASK, ser.pack_ulong(ser.SERIAL_EV_CTS))
+        causes: list[int] = []
+        plain = uart.causes
+
+        def noted() -> int:
+            causes.append(plain())
+            return causes[-1]
+
+        monkeypatch.setattr(uart, "causes", noted)
+        uart.drive(rts=False)
+        bridge.machine.run_until_idle()
+        assert causes == [CAUSE_MODEM]
+        waits = port.submit_ioctl(ser.IOCTL_SERIAL_WAIT_ON_MASK, size=4)
+        bridge.machine.run_until_idle()
+        assert waits.result(0) == ser.pack_ulong(ser.SERIAL_EV_CTS)
 
 
 # -- loop and moniker --------------------------------------------------------------------------------------------------
