@@ -9,8 +9,9 @@ that is all that receiving and sending look at.
 
 Nothing announces two of the events:
 
-* A change of a modem line: few lines interrupt for it (CAUSE_MODEM). The others are asked every `SAMPLE_MS` while somebody
-  waits for such a change, and once when somebody begins to. So a change and its reverse within that time are not seen.
+* A change of a modem line: few lines interrupt for it (CAUSE_MODEM); then the ISR reads how they are, which quiets a UART, and
+  nothing is missed. The others are asked every `SAMPLE_MS` while somebody waits for such a change, and once when somebody
+  begins to: of these a change and its reverse within that time are not seen.
 * That everything has been sent: the line is asked again after the time that its bytes need, as for a flush.
 
 No line says that it has seen a break or an error, so EV_BREAK and EV_ERR do not happen; nor do EV_PERR, EV_EVENT1 and
@@ -19,6 +20,7 @@ EV_EVENT2, which Microsoft's serial sample never raises either. They may be in a
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -63,11 +65,13 @@ class Watch:
 class Waits:
     """All that is asked for at one port."""
 
-    __slots__ = ("modem_seen", "timer", "tx_drains", "watches")
+    __slots__ = ("modem_inbox", "modem_seen", "timer", "tx_drains", "watches")
 
     def __init__(self) -> None:
         self.watches: list[Watch] = []
         self.timer = Ktimer()
+        self.modem_inbox: deque[int] = deque()
+        """What the ISR has read, oldest first: as ``SerialExtension.inbox``, without the lock."""
         self.modem_seen: int | None = None
         """The modem lines when they were looked at last; None: not since somebody has asked for them."""
         self.tx_drains = False
@@ -133,6 +137,7 @@ def absorb(extension: SerialExtension) -> None:
 
 def look_at_modem_lines(extension: SerialExtension) -> None:
     """Compare the modem lines with how they were seen last."""
+    _hear_of_modem_lines(extension)
     line = extension.line
     if line is None or extension.asleep or extension.gone is not None:
         return
@@ -142,6 +147,17 @@ def look_at_modem_lines(extension: SerialExtension) -> None:
         status = line.modem_status()
     except HilbridgeError:
         return  # it is going, and says so with an interrupt of its own
+    _compare_modem_lines(extension, status)
+
+
+def _hear_of_modem_lines(extension: SerialExtension) -> None:
+    """The same with what the ISR has read: also a change that is over by now."""
+    inbox = extension.waits.modem_inbox
+    while inbox:
+        _compare_modem_lines(extension, inbox.popleft())
+
+
+def _compare_modem_lines(extension: SerialExtension, status: int) -> None:
     before, extension.waits.modem_seen = extension.waits.modem_seen, status
     if before is None:
         return
@@ -212,6 +228,8 @@ def event_dpc(dpc: Kdpc, _context: object, _a: object, _b: object) -> None:
     with extension.lock:
         if _modem_awaited(extension):
             look_at_modem_lines(extension)
+        else:
+            _hear_of_modem_lines(extension)
         again = _look_at_transmitter(extension)
         done = _satisfied(extension)
         line = extension.line

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hilbridge.drivers.serial.events import end_all
 from hilbridge.drivers.serial.extension import SerialExtension
 from hilbridge.drivers.serial.read import complete_all, serve_readers
-from hilbridge.drivers.serial.receive import take_from_line
+from hilbridge.drivers.serial.receive import take_from_line, take_modem_status
 from hilbridge.drivers.serial.write import advance
 from hilbridge.kernel.dpc import Kdpc
 from hilbridge.kernel.interrupt import Interrupt
@@ -29,6 +29,7 @@ def isr(interrupt: Interrupt, extension: SerialExtension) -> bool:
     if causes & (CAUSE_RX | CAUSE_GONE):
         taken = take_from_line(line, extension, everything=causes & CAUSE_GONE != 0)
     if causes & CAUSE_MODEM:
+        take_modem_status(line, extension)  # here: a UART interrupts until the register has been read
         interrupt.device.ke.insert_queue_dpc(extension.event_dpc)
     full = len(extension.inbox) >= INBOX_CHUNKS
     if full or causes & CAUSE_TX:

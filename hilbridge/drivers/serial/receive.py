@@ -40,6 +40,14 @@ def take_from_line(line: Line, extension: SerialExtension, *, everything: bool) 
     return taken
 
 
+def take_modem_status(line: Line, extension: SerialExtension) -> None:
+    """The modem status register, read to acknowledge: how the lines were is the DPC's news, however they are by then."""
+    try:
+        extension.waits.modem_inbox.append(line.modem_status())
+    except HilbridgeError:
+        return  # it is going, and says so with an interrupt of its own
+
+
 def take_rest(extension: SerialExtension) -> None:
     """A write has found that the line went: take what it still holds before the reader is told."""
     line, interrupt = extension.line, extension.interrupt

@@ -35,6 +35,7 @@ def set_wait_mask(request: Request) -> Answer:
         extension.absorb()
         if not extension.watched & MODEM_EVENTS:
             extension.waits.modem_seen = None
+            extension.waits.modem_inbox.clear()
         if (mask | extension.watched) & MODEM_EVENTS:
             look_at_modem_lines(extension)
         done = end_wait(watch)

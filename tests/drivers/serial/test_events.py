@@ -13,6 +13,7 @@ from hilbridge.model.errors import DeviceUnsupported
 from hilbridge.model.hardware import CAUSE_MODEM, MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI
 from hilbridge.model.status import STATUS_CANCELLED
 from hilbridge.virtual.line import VirtualLine
+from hilbridge.virtual.uart import VirtualUart
 from tests.drivers.serial.serialkit import Port, flush, waits
 from tests.drivers.serial.stopkit import MakePort, StopPort
 from tests.drivers.serial.waitkit import set_mask, told, wait
@@ -307,6 +308,39 @@ def test_a_line_that_interrupts_is_heard_at_once(port: StopPort) -> None:
     port.line.set_modem_status(0)
     port.settle()
     assert port.extension.watched == 0
+
+
+@pytest.fixture
+def uart(make_port: MakePort) -> VirtualUart:
+    """A line that interrupts until its modem status register has been read."""
+    return VirtualUart()
+
+
+@pytest.mark.parametrize("waits_first", [True, False])
+def test_a_register_that_interrupts_until_it_is_read_is_read(
+    make_port: MakePort, uart: VirtualUart, waits_first: bool
+) -> None:
+    port = make_port(line=uart, verify=True)
+    set_mask(port, MODEM)
+    request = wait(port) if waits_first else None
+    uart.drive(rts=False)
+    port.settle()
+    assert not uart.asserted()
+    assert told(request or wait(port)) == CTS
+
+
+def test_a_pulse_that_is_over_is_told_by_a_line_that_interrupts(make_port: MakePort, uart: VirtualUart) -> None:
+    """Nobody waits, and so nobody looks: the ISR has seen it."""
+    port = make_port(line=uart, verify=True)
+    set_mask(port, MODEM)
+    for on in (False, True):  # on at first
+        uart.drive(dtr=on)
+        port.settle()
+    assert told(wait(port)) == DSR | RLSD
+    for on in (True, False):
+        uart.ring(on)
+        port.settle()
+    assert told(wait(port)) == RING
 
 
 class NoModem(VirtualLine):
