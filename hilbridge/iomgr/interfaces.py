@@ -10,7 +10,6 @@ says: a callback that opens the device at once must not come too early. If the s
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from hilbridge.iomgr.pnp import PNP_TIMEOUT, PnpAnswer, PnpRoutines
@@ -19,6 +18,7 @@ from hilbridge.kernel.kernel import Kernel
 from hilbridge.model.codes import DO_BUS_ENUMERATED_DEVICE, IdType, IrpMajor, PnpMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import NtStatusError
+from hilbridge.model.guid import normal_guid
 from hilbridge.model.parameters import NO_PARAMETERS, Parameters, QueryIdParameters, QueryInterfaceParameters
 from hilbridge.model.status import (
     STATUS_INVALID_PARAMETER,
@@ -29,7 +29,6 @@ from hilbridge.model.status import (
     NtStatus,
 )
 
-_GUID = re.compile(r"\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}")
 _VERIFIER = "DRIVER_VERIFIER_IOMANAGER_VIOLATION"
 
 
@@ -50,11 +49,12 @@ class DeviceInterface:
 
 def checked_guid(guid: str) -> str:
     """A GUID as it is kept: in lower case. Raises `NtStatusError` STATUS_INVALID_PARAMETER for anything else."""
-    if not isinstance(guid, str) or not _GUID.fullmatch(guid):
+    normal = normal_guid(guid)
+    if normal is None:
         raise NtStatusError(
             STATUS_INVALID_PARAMETER, f"{guid!r} is no GUID: write it as {{781EF630-72B2-11D2-B852-00C04FAD5171}}"
         )
-    return guid.lower()
+    return normal.lower()
 
 
 class InterfaceRoutines(PnpRoutines):

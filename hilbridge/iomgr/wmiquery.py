@@ -16,6 +16,7 @@ from hilbridge.kernel.event import Kevent
 from hilbridge.model.codes import IrpMajor, WmiMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DriverFault, HilbridgeError, NtStatusError
+from hilbridge.model.guid import normal_guid
 from hilbridge.model.parameters import WmiParameters
 from hilbridge.model.status import (
     STATUS_NOT_SUPPORTED,
@@ -23,7 +24,7 @@ from hilbridge.model.status import (
     STATUS_WMI_INSTANCE_NOT_FOUND,
     NtStatus,
 )
-from hilbridge.model.wmi import WMIREGISTER, WMIUPDATE, WmiRegGuid, Wnode, normal_guid
+from hilbridge.model.wmi import WMIREGISTER, WMIUPDATE, WmiRegGuid, Wnode
 
 
 class WmiBlockInfo(NamedTuple):

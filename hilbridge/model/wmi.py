@@ -11,12 +11,12 @@ neither methods nor events.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hilbridge.model.codes import WmiMinor
 from hilbridge.model.errors import DriverFault
+from hilbridge.model.guid import normal_guid
 from hilbridge.model.status import (
     STATUS_BUFFER_TOO_SMALL,
     STATUS_INVALID_DEVICE_REQUEST,
@@ -39,7 +39,6 @@ WMIUPDATE = 1
 WmiQuery = Callable[["DeviceObject[Any]"], Mapping[str, object]]
 """DpWmiQueryDataBlock(device), at PASSIVE_LEVEL: the properties of one instance as they are now, by their names."""
 
-_GUID = re.compile(r"\{[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}\}")
 _REGINFO = (WmiMinor.REGINFO, WmiMinor.REGINFO_EX)
 _SWITCHES = (
     WmiMinor.ENABLE_EVENTS,
@@ -47,12 +46,6 @@ _SWITCHES = (
     WmiMinor.ENABLE_COLLECTION,
     WmiMinor.DISABLE_COLLECTION,
 )
-
-
-def normal_guid(guid: object) -> str | None:
-    """A GUID in braces and capitals, or None if it is none."""
-    written = guid.upper() if isinstance(guid, str) else ""
-    return written if _GUID.fullmatch(written) else None
 
 
 class WmiRegGuid(NamedTuple):

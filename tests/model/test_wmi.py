@@ -10,6 +10,7 @@ import pytest
 from hilbridge.model.codes import WmiMinor
 from hilbridge.model.device import DeviceObject
 from hilbridge.model.errors import DriverFault
+from hilbridge.model.guid import normal_guid
 from hilbridge.model.status import (
     STATUS_BUFFER_TOO_SMALL,
     STATUS_INVALID_DEVICE_REQUEST,
@@ -20,7 +21,7 @@ from hilbridge.model.status import (
     STATUS_WMI_READ_ONLY,
     NtStatus,
 )
-from hilbridge.model.wmi import WMIREGISTER, WMIUPDATE, WmiBlock, WmiProvider, WmiRegGuid, Wnode, normal_guid
+from hilbridge.model.wmi import WMIREGISTER, WMIUPDATE, WmiBlock, WmiProvider, WmiRegGuid, Wnode
 from tests.support import System, TinyDriver
 
 STANDARD = "{BBA21300-6DD3-11D2-B844-00C04FAD5171}"
