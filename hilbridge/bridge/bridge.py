@@ -258,8 +258,8 @@ class Bridge:
 
     def reset_recipe(self, file: FileObject) -> str | None:
         """How the device of an open handle is reset, if that was said when it was plugged in."""
-        stack = file.device_object.device_stack
-        return next((n.reset_recipe for n in list(self.pnp.nodes.values()) if n.pdo.device_stack is stack), None)
+        node = self.pnp.node_of(file.device_object)
+        return None if node is None else node.reset_recipe
 
     def _checked_name(self, name: str) -> str:
         if "\\" in name:

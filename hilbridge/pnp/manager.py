@@ -93,8 +93,8 @@ class PnpManager:
 
     def property_of(self, device: DeviceObject[Any], which: DeviceProperty) -> object:
         """For IoGetDeviceProperty."""
-        node = next((node for node in list(self.nodes.values()) if node.pdo is device), None)
-        if node is None:
+        node = self.node_of(device)
+        if node is None or node.pdo is not device:
             return None
         can = node.capabilities
         policy = (
