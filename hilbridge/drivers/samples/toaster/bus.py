@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hilbridge.drivers.samples.toaster import public
+from hilbridge.drivers.samples.toaster.requests import AGREES, complete
 from hilbridge.kernel.mutex import FastMutex
 from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.model.codes import (
@@ -99,14 +100,6 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     device.flags |= DO_BUFFERED_IO
     device.flags &= ~DO_DEVICE_INITIALIZING
     return STATUS_SUCCESS
-
-
-def complete(device: DeviceObject[Any], irp: Irp, status: NtStatus, information: Any = 0) -> NtStatus:
-    """Complete, and return the same status."""
-    irp.io_status.status = status
-    irp.io_status.information = information
-    device.io.complete_request(irp)
-    return status
 
 
 # -- what applications ask of the bus ----------------------------------------------------------------------------------
@@ -217,7 +210,7 @@ def bus_pnp(device: DeviceObject[Bus], irp: Irp) -> NtStatus:
     if minor == PnpMinor.QUERY_DEVICE_RELATIONS and location.parameters.query_device_relations.type == RelationType.BUS:
         irp.io_status.information = report(device)
         irp.io_status.status = STATUS_SUCCESS
-    elif minor in _AGREES:
+    elif minor in AGREES:
         irp.io_status.status = STATUS_SUCCESS
     if minor in (PnpMinor.SURPRISE_REMOVAL, PnpMinor.REMOVE_DEVICE):
         device.io.set_device_interface_state(bus.interface, False)
@@ -231,17 +224,6 @@ def bus_pnp(device: DeviceObject[Bus], irp: Irp) -> NtStatus:
     else:
         bus.remove_lock.release(irp)
     return status
-
-
-_AGREES = (
-    PnpMinor.QUERY_STOP_DEVICE,
-    PnpMinor.STOP_DEVICE,
-    PnpMinor.CANCEL_STOP_DEVICE,
-    PnpMinor.QUERY_REMOVE_DEVICE,
-    PnpMinor.CANCEL_REMOVE_DEVICE,
-    PnpMinor.SURPRISE_REMOVAL,
-    PnpMinor.REMOVE_DEVICE,
-)
 
 
 def report(device: DeviceObject[Bus]) -> list[DeviceObject[Any]]:
@@ -272,7 +254,7 @@ def child_pnp(device: DeviceObject[Child], irp: Irp) -> NtStatus:
     child, location = device.extension, irp.current_stack_location
     minor = location.minor_function
     answer: Any = irp.io_status.information
-    known = minor in _AGREES or minor == PnpMinor.START_DEVICE
+    known = minor in AGREES or minor == PnpMinor.START_DEVICE
     if minor == PnpMinor.QUERY_ID:
         answer = ids(child, location.parameters.query_id.id_type)
         known = answer is not None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hilbridge.drivers.samples.toaster import public
+from hilbridge.drivers.samples.toaster.requests import complete
 from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.model.codes import (
     DO_BUFFERED_IO,
@@ -61,19 +62,11 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     return STATUS_SUCCESS
 
 
-def refuse(device: DeviceObject[Filter], irp: Irp, status: NtStatus) -> NtStatus:
-    """The stack is being taken down."""
-    irp.io_status.status = status
-    irp.io_status.information = 0
-    device.io.complete_request(irp)
-    return status
-
-
 def pass_through(device: DeviceObject[Filter], irp: Irp) -> NtStatus:
     """Dispatch routine: hand on, without a look back."""
     extension = device.extension
     if not (status := extension.remove_lock.acquire(irp)).is_success:
-        return refuse(device, irp, status)
+        return complete(device, irp, status)
     irp.skip_current_stack_location()
     status = device.io.call_driver(extension.lower, irp)
     extension.remove_lock.release(irp)
@@ -86,7 +79,7 @@ def device_control(device: DeviceObject[Filter], irp: Irp) -> NtStatus:
     if irp.current_stack_location.parameters.device_io_control.io_control_code != public.IOCTL_TOAST:
         return pass_through(device, irp)
     if not (status := extension.remove_lock.acquire(irp)).is_success:
-        return refuse(device, irp, status)
+        return complete(device, irp, status)
     irp.copy_current_stack_location_to_next()
     irp.set_completion_routine(toasted, extension)
     return device.io.call_driver(extension.lower, irp)
@@ -110,7 +103,7 @@ def pnp(device: DeviceObject[Filter], irp: Irp) -> NtStatus:
     if irp.current_stack_location.minor_function != PnpMinor.REMOVE_DEVICE:
         return pass_through(device, irp)
     if not (status := extension.remove_lock.acquire(irp)).is_success:
-        return refuse(device, irp, status)
+        return complete(device, irp, status)
     irp.skip_current_stack_location()
     status = device.io.call_driver(extension.lower, irp)
     extension.remove_lock.release_and_wait(irp)

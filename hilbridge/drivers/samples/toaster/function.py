@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hilbridge.drivers.samples.toaster import public
+from hilbridge.drivers.samples.toaster.requests import AGREES, complete
 from hilbridge.iomgr.csq import CancelSafeQueue
 from hilbridge.kernel.remlock import RemoveLock
 from hilbridge.model.codes import DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, IrpMajor, PnpMinor
@@ -67,14 +68,6 @@ def add_device(driver: DriverObject, physical: DeviceObject[Any]) -> NtStatus:
     device.flags |= DO_BUFFERED_IO
     device.flags &= ~DO_DEVICE_INITIALIZING
     return STATUS_SUCCESS
-
-
-def complete(device: DeviceObject[Any], irp: Irp, status: NtStatus, information: int = 0) -> NtStatus:
-    """Complete, and return the same status."""
-    irp.io_status.status = status
-    irp.io_status.information = information
-    device.io.complete_request(irp)
-    return status
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -153,7 +146,7 @@ def pnp(device: DeviceObject[Toaster], irp: Irp) -> NtStatus:
         with toaster.toasting.lock:
             toaster.gone = True
         pop(device, STATUS_DELETE_PENDING)
-    if minor in _AGREES:
+    if minor in AGREES:
         irp.io_status.status = STATUS_SUCCESS
     irp.skip_current_stack_location()
     status = device.io.call_driver(toaster.lower, irp)
@@ -164,14 +157,3 @@ def pnp(device: DeviceObject[Toaster], irp: Irp) -> NtStatus:
     else:
         toaster.remove_lock.release(irp)
     return status
-
-
-_AGREES = (
-    PnpMinor.QUERY_STOP_DEVICE,
-    PnpMinor.STOP_DEVICE,
-    PnpMinor.CANCEL_STOP_DEVICE,
-    PnpMinor.QUERY_REMOVE_DEVICE,
-    PnpMinor.CANCEL_REMOVE_DEVICE,
-    PnpMinor.SURPRISE_REMOVAL,
-    PnpMinor.REMOVE_DEVICE,
-)
