@@ -9,7 +9,7 @@ import pytest
 
 from hilbridge.virtual.uart import VirtualUart
 from tests.drivers.serial import test_ioctl, test_purge, test_read, test_removal, test_write
-from tests.drivers.serial.serialkit import Port
+from tests.drivers.serial.serialkit import Port, ports_of
 
 
 class UartPort(Port):
@@ -27,17 +27,7 @@ class UartPort(Port):
 
 @pytest.fixture
 def make_port() -> Iterator[Callable[..., Port]]:
-    ports: list[Port] = []
-
-    def make(**options: Any) -> Port:
-        ports.append(UartPort(**options))
-        return ports[-1]
-
-    yield make
-    for port in ports:
-        port.close()
-        assert port.bridge.acknowledge_faults() == []
-        assert port.bridge.findings == []
+    yield from ports_of(UartPort)
 
 
 @pytest.fixture(params=[None, True], ids=["plain", "verified"])

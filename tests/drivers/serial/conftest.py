@@ -1,28 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from tests.drivers.serial.resetkit import ResetPort
-from tests.drivers.serial.serialkit import Port
+from tests.drivers.serial.serialkit import Port, ports_of
 from tests.drivers.serial.stopkit import StopPort
 
 
 @pytest.fixture
 def make_port() -> Iterator[Callable[..., Port]]:
     """Ports as a test wants them. A mistake of the driver that no call has shown fails the test at the end."""
-    ports: list[Port] = []
-
-    def make(**options: Any) -> Port:
-        ports.append(Port(**options))
-        return ports[-1]
-
-    yield make
-    for port in ports:
-        port.close()
-        assert port.bridge.acknowledge_faults() == []
+    yield from ports_of(Port)
 
 
 @pytest.fixture
@@ -39,17 +29,7 @@ def tight(make_port: Callable[..., Port]) -> Port:
 @pytest.fixture
 def make_stop_port() -> Iterator[Callable[..., StopPort]]:
     """The same for ports that are stopped and started; what a verifier finds fails the test, too."""
-    ports: list[StopPort] = []
-
-    def make(**options: Any) -> StopPort:
-        ports.append(StopPort(**options))
-        return ports[-1]
-
-    yield make
-    for port in ports:
-        port.close()
-        assert port.bridge.acknowledge_faults() == []
-        assert port.bridge.findings == []
+    yield from ports_of(StopPort)
 
 
 @pytest.fixture(params=[None, True], ids=["plain", "verified"])
@@ -61,17 +41,7 @@ def stop_port(make_stop_port: Callable[..., StopPort], request: pytest.FixtureRe
 @pytest.fixture
 def make_reset_port() -> Iterator[Callable[..., ResetPort]]:
     """Ports for resets, under the verifier unless a test says otherwise."""
-    ports: list[ResetPort] = []
-
-    def make(**options: Any) -> ResetPort:
-        ports.append(ResetPort(**options))
-        return ports[-1]
-
-    yield make
-    for port in ports:
-        port.close()
-        assert port.bridge.acknowledge_faults() == []
-        assert port.bridge.findings == []
+    yield from ports_of(ResetPort)
 
 
 @pytest.fixture

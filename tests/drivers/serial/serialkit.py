@@ -5,7 +5,8 @@ Time is virtual and stands still unless a test moves it, so every moment can be 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from hilbridge import Bridge, Handle, Request
 from hilbridge.drivers.serial.extension import SerialExtension
@@ -16,6 +17,8 @@ from hilbridge.model.errors import HilbridgeError
 from hilbridge.model.hardware import LineSettings
 from hilbridge.model.status import NtStatus
 from hilbridge.virtual.line import UNLIMITED, VirtualLine
+
+PortT = TypeVar("PortT", bound="Port")
 
 MAX = ser.MAXULONG
 
@@ -152,3 +155,21 @@ def numbered(count: int, start: int = 0) -> bytes:
     first = start // 2
     whole = b"".join(n.to_bytes(2, "big") for n in (k & 0xFFFF for k in range(first, (start + count) // 2 + 1)))
     return whole[start - 2 * first :][:count]
+
+
+def ports_of(kind: Callable[..., PortT]) -> Iterator[Callable[..., PortT]]:
+    """For fixtures: makes ports as a test wants them, and closes them at the end.
+
+    A mistake of the driver that no call has shown fails the test then; so does what a verifier has found.
+    """
+    ports: list[PortT] = []
+
+    def make(**options: Any) -> PortT:
+        ports.append(kind(**options))
+        return ports[-1]
+
+    yield make
+    for port in ports:
+        port.close()
+        assert port.bridge.acknowledge_faults() == []
+        assert port.bridge.findings == []
