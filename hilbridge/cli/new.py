@@ -9,6 +9,7 @@ import argparse
 import keyword
 import re
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -52,12 +53,7 @@ def run(args: argparse.Namespace) -> int:
     for file in files:
         if file.exists():
             raise UsageFault(f"{file} exists already; choose another name, or another folder with --dir")
-    try:
-        for file, text in files.items():
-            with file.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-    except OSError as error:
-        raise UsageFault(f"{error.filename} cannot be written: {error.strerror}") from error
+    _write(files)
     module, test = files
     output.data(f"{module}\n{test}\n")
     output.talk(
@@ -65,6 +61,20 @@ def run(args: argparse.Namespace) -> int:
         f"then change {module}"
     )
     return 0
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    """All of them, or none: what was begun is taken away again if the disk is full."""
+    begun: list[Path] = []
+    for file, text in files.items():
+        try:
+            with file.open("x", encoding="utf-8") as stream:
+                begun.append(file)
+                stream.write(text)
+        except OSError as error:
+            for one in begun:
+                one.unlink(missing_ok=True)
+            raise UsageFault(f"{file} cannot be written: {error.strerror}") from error
 
 
 def skeleton(which: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,25 @@ def test_only_drivers(cli: Cli) -> None:
 
 def test_the_skeletons_are_part_of_the_package() -> None:
     assert (TOP / "hilbridge" / "cli" / "skeletons" / "driver.py").is_file()
+
+
+def test_a_full_disk_is_said_and_nothing_is_left_behind(cli: Cli, tmp_path: Path) -> None:
+    """A limit on the size of files ends a write half-way, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        ran = cli("new", "driver", "meter", "--dir", str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ran.code == 2
+    assert f"{tmp_path}/meter.py cannot be written: File too large" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_file_that_cannot_be_written_takes_the_first_along(cli: Cli, tmp_path: Path) -> None:
+    dangling = tmp_path / "test_meter.py"
+    dangling.symlink_to(tmp_path / "nowhere")
+    ran = cli("new", "driver", "meter", "--dir", str(tmp_path))
+    assert ran.code == 2
+    assert f"{dangling} cannot be written: File exists" in ran.err
+    assert list(tmp_path.iterdir()) == [dangling], "neither the first file, nor somebody else's taken away"
